@@ -1,0 +1,66 @@
+# Everyone's door: `make help`. Each target installs what it needs first, and only when pyproject.toml or constraints.txt changed.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := framework app tests tools
+ARGS ?=
+TEST_PROCESSES ?= auto
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help install run-worker demo test check format bench lock clean
+
+too_old := "Toril needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d.%d. Install a newer one, and name it: make PYTHON=python3.12"
+
+# Somebody who names a Python wants that one: install again if the environment has another.
+ifneq ($(origin PYTHON),file)
+ask_version := -c 'import platform; print(platform.python_version())'
+ifneq ($(shell $(PYTHON) $(ask_version) 2>/dev/null),$(shell $(BIN)/python $(ask_version) 2>/dev/null))
+.PHONY: $(STAMP)
+endif
+endif
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PYTHON=python3.12 chooses the Python, VENV=folder where it installs; ARGS='…' is passed on to the program."
+
+run-worker: $(STAMP) ## run the example application's worker until Ctrl-C (with an embedded server, unless REDIS_URL is set)
+	@exec $(BIN)/toril worker app.main:AppModule $(ARGS)
+
+demo: $(STAMP) ## send sample mails of every kind through a running worker, and show what becomes of them
+	@exec $(BIN)/python -m app.demo $(ARGS)
+
+test: $(STAMP) ## run the tests (ARGS='-k words' for some of them)
+	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
+
+check: $(STAMP) ## formatting, lint, types (mypy and basedpyright), import layers
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports --no-logo --no-cache
+
+format: $(STAMP) ## format the code, and put right what ruff can
+	$(BIN)/ruff check --fix-only $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(STAMP) ## drain 20,000 jobs, and compare with a bare loop that calls the same script
+	@exec $(BIN)/python -m tests.benchmarks.bench_drain $(ARGS)
+
+install: $(STAMP) ## only install
+	@:
+
+lock: $(STAMP) ## write constraints.txt anew with the newest releases that pyproject.toml allows
+	@$(BIN)/python tools/lock.py
+
+clean: ## remove the environment, the caches and what was built (not var/, which holds data)
+	rm -rf $(VENV) $(VENV).lock dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find framework app tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name yours: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and $(too_old) % sys.version_info[:3])'
+	@$(PYTHON) tools/install.py $(VENV) $(STAMP) '.[dev]'
