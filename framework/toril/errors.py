@@ -1,0 +1,416 @@
+"""Every error that Toril raises, as one tree.
+
+    TorilError
+    ├── ConfigurationError                 found before anything runs: the program or its settings must change
+    │   ├── InvalidOptionError             an option has a value that makes no sense        (also a ValueError)
+    │   │   └── InvalidDurationError       a duration that can't be read, or a bare number  (also a ValueError)
+    │   ├── UnknownBackoffError            a job asks for a backoff strategy that the worker doesn't have
+    │   ├── UnusablePayloadTypeError       a type that pydantic can't check as the data or result of a job
+    │   ├── SettingsError                  a settings file or environment variable
+    │   ├── InvalidRedisUrlError           the address of the server can't be read
+    │   ├── ProcessorError                 processors and handlers that contradict each other
+    │   └── di.errors.DIError              the module graph (its branch is drawn in that module)
+    ├── ServerError                        the Redis or Valkey server
+    │   ├── ServerUnreachableError         nobody answers there, or not in time
+    │   ├── ServerRefusedError             it answers, but won't let us in, or won't obey
+    │   ├── ServerTooOldError              it lacks what the protocol needs
+    │   └── EmbeddedServerError            the private server could not be found, started or reached
+    ├── PayloadError                       data or a result that can't travel
+    │   ├── NotJsonError                   a value that JSON can't hold, with its path
+    │   ├── InvalidPayloadError            JSON that doesn't fit the model
+    │   └── PayloadTooLargeError           data above the job's own size limit
+    ├── AddOutcomeUnknownError             an add whose reply was lost
+    ├── QueueClosedError                   used after close()
+    ├── JobError                           one job of one queue
+    │   ├── JobNotFoundError               there is no such job (any more)
+    │   ├── JobStateError                  the job is in a state that doesn't allow this
+    │   ├── LockLostError                  the job's lock expired, was taken, or never was ours
+    │   ├── PendingChildrenError           the job still waits for children
+    │   ├── FailedChildError               a child failed, and its flag says that this fails the parent
+    │   ├── UnknownJobNameError            no handler has this name
+    │   ├── JobFailedError                 raised by `Job.result`: the job failed for good
+    │   ├── JobRemovedError                raised by `Job.result`: the job was removed before it ended
+    │   ├── ResultTimeoutError             raised by `Job.result`: the job has not ended in time (also a TimeoutError)
+    │   └── JobTimeoutError                the handler ran longer than its timeout      (also a TimeoutError)
+    └── JobSignal                          raised by a handler to say what should happen to its job
+        ├── UnrecoverableError             fail for good, whatever `attempts` says
+        ├── DelayedError                   run again after a delay; no attempt is spent
+        └── WaitingError                   run again as soon as possible; no attempt is spent
+
+Each error keeps what it knows as attributes and makes its text in `__str__`, so it can be pickled and asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+
+class TorilError(Exception):
+    """Base of all errors of this library."""
+
+
+# ── found before anything runs ────────────────────────────────────────────────────────────────────────────────
+
+
+class ConfigurationError(TorilError):
+    """The program, its options or its settings must change before it can run."""
+
+
+class InvalidOptionError(ConfigurationError, ValueError):
+    """An option has a value that makes no sense."""
+
+    def __init__(self, option: str, value: object, reason: str) -> None:
+        super().__init__(option, value, reason)
+        self.option, self.value, self.reason = option, value, reason
+
+    def __str__(self) -> str:
+        return f"{self.option}={self.value!r}: {self.reason}"
+
+
+class InvalidDurationError(InvalidOptionError):
+    """A duration is a bare number, negative, or text that can't be read."""
+
+
+class UnknownBackoffError(ConfigurationError):
+    """A job asks for a backoff strategy that is neither built in nor known to the worker."""
+
+    def __init__(self, strategy: str, known: Sequence[str]) -> None:
+        super().__init__(strategy, known)
+        self.strategy, self.known = strategy, tuple(known)
+
+    def __str__(self) -> str:
+        known = ", ".join(repr(name) for name in ("fixed", "exponential", *self.known))
+        return (
+            f"backoff strategy {self.strategy!r} is not known to the worker (known: {known}). "
+            "Give it to the worker (WorkerOptions.backoff_strategies), or use another one for the job."
+        )
+
+
+class UnusablePayloadTypeError(ConfigurationError):
+    """A type that pydantic can't check, so no job can carry it."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(model, reason)
+        self.model, self.reason = model, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model} can't be the data or result of a job: {self.reason}. Use a pydantic model, dataclass, TypedDict or plain type."
+        )
+
+
+class SettingsError(ConfigurationError):
+    """A settings file or an environment variable holds something that the settings don't allow."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(problems)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        head = "the settings are not usable" if len(self.problems) == 1 else f"{len(self.problems)} problems in the settings"
+        return head + ":\n" + "\n".join(f"  - {problem}" for problem in self.problems)
+
+
+class InvalidRedisUrlError(ConfigurationError):
+    """The address of the server can't be read. The text never holds the password."""
+
+    def __init__(self, safe_url: str, reason: str) -> None:
+        super().__init__(safe_url, reason)
+        self.safe_url, self.reason = safe_url, reason
+
+    def __str__(self) -> str:
+        return (
+            f"REDIS_URL {self.safe_url!r}: {self.reason}. "
+            "Write redis://[user:password@]host[:port][/db], rediss://… for TLS, or unix:///path/to/socket."
+        )
+
+
+class ProcessorError(ConfigurationError):
+    """Processors or handlers of one queue contradict each other."""
+
+    def __init__(self, queue: str, reason: str, places: Sequence[str] = ()) -> None:
+        super().__init__(queue, reason, places)
+        self.queue, self.reason, self.places = queue, reason, tuple(places)
+
+    def __str__(self) -> str:
+        where = "".join(f"\n  - {place}" for place in self.places)
+        return f"queue {self.queue!r}: {self.reason}{where}"
+
+
+# ── the server ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ServerError(TorilError):
+    """Something about the Redis or Valkey server. `address` never holds a password."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, reason)
+        self.address, self.reason = address, reason
+
+    def __str__(self) -> str:
+        return f"server at {self.address}: {self.reason}"
+
+
+class ServerUnreachableError(ServerError):
+    """Nobody answers at the address, or not in time."""
+
+    def __str__(self) -> str:
+        return (
+            f"no server answers at {self.address}: {self.reason}. Is it running, and is REDIS_URL right? "
+            "(Unset REDIS_URL to use the embedded server.)"
+        )
+
+
+class ServerRefusedError(ServerError):
+    """The server answers but refuses: wrong password, missing permission, a command it doesn't know."""
+
+    def __str__(self) -> str:
+        return f"the server at {self.address} refuses: {self.reason}. Check user and password in REDIS_URL, and the user's ACL."
+
+
+class ServerTooOldError(ServerError):
+    """The server's version is below the oldest one that the protocol works with."""
+
+    def __init__(self, address: str, version: str, needed: str) -> None:
+        super().__init__(address, f"it has version {version}, and Toril needs {needed} or newer")
+        self.args = (address, version, needed)
+        self.version, self.needed = version, needed
+
+
+class EmbeddedServerError(ServerError):
+    """The embedded server could not be found, started or reached; `reason` tells the cause, `fix` the way out."""
+
+    def __init__(self, address: str, reason: str, fix: str) -> None:
+        super().__init__(address, reason)
+        self.args = (address, reason, fix)
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"embedded server ({self.address}): {self.reason}. {self.fix}"
+
+
+# ── what travels ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class PayloadError(TorilError):
+    """A payload, result, progress value or option that can't travel."""
+
+
+class NotJsonError(PayloadError):
+    """A value that JSON can't hold. `path` leads to it from the root, as in `$.user.tags[2]`."""
+
+    def __init__(self, what: str, path: str, reason: str) -> None:
+        super().__init__(what, path, reason)
+        self.what, self.path, self.reason = what, path, reason
+
+    def __str__(self) -> str:
+        return f"{self.what} is not JSON: {self.path} {self.reason}"
+
+
+class InvalidPayloadError(PayloadError):
+    """Data that doesn't fit the model that the job's definition or handler asks for. `detail` is pydantic's text.
+
+    `part` is `data`, or `result` where the value that a handler returned is meant.
+    """
+
+    def __init__(self, name: str, model: str, detail: str, job_id: str | None = None, part: str = "data") -> None:
+        super().__init__(name, model, detail, job_id, part)
+        self.name, self.model, self.detail, self.job_id, self.part = name, model, detail, job_id, part
+
+    def __str__(self) -> str:
+        which = f"job {self.job_id} ({self.name!r})" if self.job_id else f"job {self.name!r}"
+        return f"the {self.part} of {which} doesn't fit {self.model}: {self.detail}"
+
+
+class PayloadTooLargeError(PayloadError):
+    """The data of a job has more bytes of JSON than its `size_limit` allows."""
+
+    def __init__(self, name: str, size: int, limit: int) -> None:
+        super().__init__(name, size, limit)
+        self.name, self.size, self.limit = name, size, limit
+
+    def __str__(self) -> str:
+        return (
+            f"the data of job {self.name!r} has {self.size:,} bytes, and its size_limit is {self.limit:,}: "
+            "store the bulk of it elsewhere and pass a reference, or raise the limit"
+        )
+
+
+class AddOutcomeUnknownError(TorilError):
+    """The connection broke after an add was sent and before its reply came: it may or may not have happened."""
+
+    def __init__(self, queue: str, count: int, reason: str) -> None:
+        super().__init__(queue, count, reason)
+        self.queue, self.count, self.reason = queue, count, reason
+
+    def __str__(self) -> str:
+        jobs = "a job" if self.count == 1 else f"{self.count} jobs"
+        return (
+            f"the reply to adding {jobs} to queue {self.queue!r} was lost ({self.reason}): the server may have added or not. "
+            "Give the job a job_id, so that a repeated add is ignored, and add again."
+        )
+
+
+class QueueClosedError(TorilError):
+    """A queue, worker or connection was used after close(), or before it was opened."""
+
+    def __init__(self, what: str, state: str = "closed") -> None:
+        super().__init__(what, state)
+        self.what, self.state = what, state
+
+    def __str__(self) -> str:
+        return f"{self.what} is {self.state}: use it inside `async with`, and not after close()"
+
+
+# ── one job ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class JobError(TorilError):
+    """Base of what concerns one job of one queue."""
+
+    def __init__(self, job_id: str, queue: str) -> None:
+        super().__init__(job_id, queue)
+        self.job_id, self.queue = job_id, queue
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} of queue {self.queue!r}"
+
+
+class JobNotFoundError(JobError):
+    """There is no such job: it never was, or it has been removed."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} does not exist: it never did, or it was removed (by hand, or by its keep rule after it ended)"
+
+
+class JobStateError(JobError):
+    """The job is not in a state that allows what was asked."""
+
+    def __init__(self, job_id: str, queue: str, expected: str, actual: str = "another state") -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, expected, actual)
+        self.expected, self.actual = expected, actual
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} is in {self.actual}; this needs it to be {self.expected}"
+
+
+class LockLostError(JobError):
+    """The job's lock expired, passed to another worker, or vanished with the job, while this one still ran it."""
+
+    def __init__(self, job_id: str, queue: str, reason: str) -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"{super().__str__()} lost its lock: {self.reason}; another worker may be running it now. "
+            "If the handler blocks the event loop, make it a plain `def` (it then runs in a thread), "
+            "or raise WorkerOptions.lock_duration."
+        )
+
+
+class PendingChildrenError(JobError):
+    """The job can't complete: some of its children have not ended yet."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} has pending children: it can't complete before they have ended"
+
+
+class FailedChildError(JobError):
+    """The job can't complete: a child failed whose flag says that this fails the parent."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} can't complete because at least one of its children failed"
+
+
+class UnknownJobNameError(JobError):
+    """No handler of the queue's worker has this name, and there is none for every name."""
+
+    def __init__(self, job_id: str, queue: str, name: str, known: Sequence[str]) -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, name, known)
+        self.name, self.known = name, tuple(known)
+
+    def __str__(self) -> str:
+        known = ", ".join(repr(name) for name in self.known) or "none"
+        return (
+            f"{super().__str__()} is named {self.name!r}, and no handler has that name (known: {known}). "
+            "Add a @process for it, or one without a name for every other."
+        )
+
+
+class JobFailedError(JobError):
+    """`Job.result`: the job failed for good. `reason` is the text of the handler's last error."""
+
+    def __init__(self, job_id: str, queue: str, reason: str) -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} failed: {self.reason}"
+
+
+class JobRemovedError(JobError):
+    """`Job.result`: the job was removed before it ended, or so long ago that nothing tells any more how it ended."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} was removed: before it ended, or so long ago that the events stream has forgotten how"
+
+
+class ResultTimeoutError(JobError, TimeoutError):
+    """`Job.result`: the job has not ended within the caller's timeout. It goes on; asking again is fine."""
+
+    def __init__(self, job_id: str, queue: str, timeout_ms: int, state: str = "unknown") -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, timeout_ms, state)
+        self.timeout_ms, self.state = timeout_ms, state
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} has not ended within {self.timeout_ms} ms (state: {self.state}). Does a worker run for the queue?"
+
+
+class JobTimeoutError(JobError, TimeoutError):
+    """The handler ran longer than its timeout and was cancelled. Counts as a failed attempt."""
+
+    def __init__(self, job_id: str, queue: str, timeout_ms: int) -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, timeout_ms)
+        self.timeout_ms = timeout_ms
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} ran longer than its timeout of {self.timeout_ms} ms"
+
+
+# ── what a handler may raise ──────────────────────────────────────────────────────────────────────────────────
+
+
+class JobSignal(TorilError):
+    """Base of what a handler raises to say what should happen to its job."""
+
+
+class UnrecoverableError(JobSignal):
+    """The job can't succeed, however often it is tried: it fails at once, whatever `attempts` says."""
+
+
+class DelayedError(JobSignal):
+    """Run the job again after `delay`; this run does not count as an attempt.
+
+    Args:
+        delay: a `timedelta` or text such as `"30s"`.
+        message: for the log.
+    """
+
+    def __init__(self, delay: timedelta | str, message: str = "") -> None:
+        super().__init__(delay, message)
+        self.delay, self.message = delay, message
+
+    def __str__(self) -> str:
+        return self.message or f"run again in {self.delay}"
+
+
+class WaitingError(JobSignal):
+    """Run the job again as soon as possible, before all others; this run does not count as an attempt."""
