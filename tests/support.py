@@ -1,0 +1,39 @@
+"""What tests that start processes of their own have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+T = TypeVar("T")
+
+
+def eventually_now(probe: Callable[[], T], *, within_s: float = 20) -> T:
+    """Run `probe` again and again until its assertions hold, and return what it returns. For what no event announces.
+
+    For tests without an event loop; in a coroutine there is `toril.testing.eventually`.
+
+    Raises:
+        AssertionError: the probe's last one, if they didn't hold in time.
+    """
+    ends_at = time.monotonic() + within_s
+    while True:
+        try:
+            return probe()
+        except AssertionError:
+            if time.monotonic() > ends_at:
+                raise
+        time.sleep(0.01)  # the things probed are other processes: they can't wake us
+
+
+def ask(url: str, *command: str | int) -> Any:  # noqa: ANN401  # a reply can be anything
+    """One command on a connection of its own, made without retries; redis-py turns the replies it knows into Python's types."""
+    connections = redis.ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0))  # pyright: ignore[reportUnknownMemberType]  # its **kwargs
+    with redis.Redis(connection_pool=connections) as client:
+        execute = cast("Callable[..., Any]", client.execute_command)
+        return execute(*command)
