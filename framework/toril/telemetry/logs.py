@@ -1,0 +1,218 @@
+"""Logs: an event name with key-value pairs, bound to the job they belong to, through one pipe with the standard library's.
+
+    Logger, JobLogger ──┐                        unconfigured: whatever the application does with the standard library's logs
+                        ├──► logging.getLogger ──┤
+    structlog, logging ─┘                        configure_logging(): job fields ► secrets hidden ► JSON or readable lines
+
+The library itself writes to loggers named `toril.…` and never sets up anything on its own: structlog without a configuration
+would print each debug line to standard output, so our loggers stand on the standard library's, silent below a warning.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, Self, TextIO, get_args
+
+import structlog
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, Processor
+
+from toril.errors import InvalidOptionError
+from toril.telemetry.context import current_log_fields
+from toril.telemetry.redaction import redact_item, redact_text, redact_traceback
+
+LogFormat = Literal["json", "console"]
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+
+_HANDLER_NAME: Final = "toril"
+
+
+class LogEvent:
+    """What our loggers hand to the standard library as `record.msg`: readable text for any formatter, data for ours."""
+
+    __slots__ = ("event", "fields")
+
+    def __init__(self, event: str, fields: Mapping[str, object]) -> None:
+        self.event, self.fields = event, fields
+
+    def __str__(self) -> str:
+        pairs = (f"{key}={_pair_value(redact_item(key, value))}" for key, value in self.fields.items())
+        return " ".join((redact_text(self.event), *pairs))
+
+
+class Logger:
+    """Writes events with key-value pairs: `log.warning("job_retried", delay_ms=500)`.
+
+    The methods are those of structlog's bound loggers. A call below the level in force costs a look at a cached number.
+    """
+
+    __slots__ = ("_fields", "_logger")
+
+    def __init__(self, name: str, fields: Mapping[str, object] | None = None) -> None:
+        self._logger = logging.getLogger(name)
+        self._fields: Mapping[str, object] = fields or {}
+
+    def bind(self, **fields: object) -> Self:
+        """A logger that adds these fields to every event; this one stays as it is."""
+        return type(self)(self._logger.name, {**self._fields, **fields})
+
+    def debug(self, event: str, **fields: object) -> None:
+        """What a developer wants to see while looking for a mistake."""
+        self._log(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """What an operator may want to know afterwards."""
+        self._log(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """What went wrong and is being dealt with."""
+        self._log(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """What went wrong and stays so. `exc_info=error` adds the traceback."""
+        self._log(logging.ERROR, event, fields)
+
+    def critical(self, event: str, **fields: object) -> None:
+        """What makes this process useless."""
+        self._log(logging.CRITICAL, event, fields)
+
+    def exception(self, event: str, **fields: object) -> None:
+        """An error with the traceback of the exception being handled."""
+        self._log(logging.ERROR, event, {"exc_info": True, **fields})
+
+    def is_enabled_for(self, level: LogLevel) -> bool:
+        """Whether an event of this level would be written: ask before gathering costly fields."""
+        return self._logger.isEnabledFor(_level_number(level))
+
+    def _log(self, level: int, event: str, fields: dict[str, object]) -> None:
+        if self._logger.isEnabledFor(level):
+            exc_info: Any = fields.pop("exc_info", None)  # bool, exception or triple, as logging takes them
+            message = LogEvent(event, {**current_log_fields(), **self._fields, **fields})
+            # 3: the line to name is that of the caller of debug(), info()…
+            self._logger.log(level, message, exc_info=exc_info, stacklevel=3)
+
+
+class JobLogger(Logger):
+    """Lives as long as one job and is bound to it: injected where a processor or a job-scoped provider asks for it.
+
+    Where there is no job (a listener such as `drained`, a cron method) it is bound to queue and event only.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, name: str = "toril.job", fields: Mapping[str, object] | None = None) -> None:
+        super().__init__(name, fields)
+
+
+def get_logger(name: str) -> Logger:
+    """The logger for a module: `log = get_logger(__name__)`."""
+    return Logger(name)
+
+
+def configure_logging(
+    *,
+    log_format: LogFormat = "console",
+    level: LogLevel = "info",
+    levels: Mapping[str, LogLevel] | None = None,
+    stream: TextIO | None = None,
+) -> None:
+    """Write all logs of this process, of structlog and of the standard library alike, to `stream` (standard error).
+
+    Called by `toril worker`, and by applications that want it. A second call replaces the first; handlers that somebody else
+    gave to the root logger stay. Each line carries the job it belongs to; secrets are hidden.
+
+    Args:
+        log_format: `json`, one object a line, for machines; `console` for people.
+        level: what is below is dropped.
+        levels: other levels for single loggers, as in `{"toril.worker": "debug"}`.
+        stream: where to write.
+
+    Raises:
+        InvalidOptionError: an unknown format or level.
+    """
+    if log_format not in get_args(LogFormat):
+        raise InvalidOptionError("log_format", log_format, f"must be one of {', '.join(get_args(LogFormat))}")
+    wanted: dict[str, LogLevel] = {"": level, **(levels or {})}
+    numbers = {name: _level_number(one) for name, one in wanted.items()}
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.name = _HANDLER_NAME
+    handler.setFormatter(ProcessorFormatter(processors=_pipe(log_format, is_terminal=handler.stream.isatty())))
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if old.name == _HANDLER_NAME]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    for name, number in numbers.items():
+        logging.getLogger(name).setLevel(number)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,  # else a logger used before this call would never follow it
+    )
+
+
+def _pipe(log_format: LogFormat, *, is_terminal: bool) -> list[Processor]:
+    renderer: Processor
+    if log_format == "json":
+        renderer = structlog.processors.JSONRenderer(serializer=_to_json)
+    else:
+        # The plain traceback: the pretty one shows the values of variables, passwords among them.
+        renderer = structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=structlog.dev.plain_traceback)
+    return [
+        _unpack_record,
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        ProcessorFormatter.remove_processors_meta,
+        _hide_secrets,
+        renderer,
+    ]
+
+
+def _unpack_record(_logger: object, _method: str, event_dict: EventDict) -> EventDict:
+    """Give every record the same shape, whoever wrote it: time, level, logger, event, then the fields of job and event."""
+    record: logging.LogRecord = event_dict["_record"]
+    fields: MutableMapping[str, Any] = {**current_log_fields()}
+    if isinstance(record.msg, LogEvent):
+        event_dict["event"] = record.msg.event
+        fields.update(record.msg.fields)
+    fields.update(event_dict)
+    time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return {
+        "timestamp": time.replace("+00:00", "Z"),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "event": fields.pop("event"),
+        **fields,
+    }
+
+
+def _hide_secrets(_logger: object, _method: str, event_dict: EventDict) -> EventDict:
+    traceback = event_dict.pop("exception", None)
+    hidden = {key: redact_item(key, value) for key, value in event_dict.items()}
+    if traceback is not None:
+        hidden["exception"] = redact_traceback(traceback) if isinstance(traceback, str) else redact_item("exception", traceback)
+    return hidden
+
+
+def _to_json(value: object, **_options: object) -> str:
+    return json.dumps(value, default=lambda unknown: redact_text(repr(unknown)))
+
+
+def _pair_value(value: object) -> str:
+    text = value if isinstance(value, str) else redact_text(repr(value))
+    return text if text and not any(char.isspace() or char in '"=' for char in text) else json.dumps(text, ensure_ascii=False)
+
+
+def _level_number(level: LogLevel) -> int:
+    if level not in get_args(LogLevel):
+        raise InvalidOptionError("level", level, f"must be one of {', '.join(get_args(LogLevel))}")
+    return logging.getLevelNamesMapping()[level.upper()]
