@@ -1,0 +1,1 @@
+"""What both sides of the BullMQ protocol must agree on: keys, encodings, scripts, connections."""

@@ -1,0 +1,195 @@
+"""Job hash <-> `JobRecord`, and Python values <-> JSON text.
+
+Only standard JSON may go on the wire: `NaN`, `Infinity` and lone surrogates stop Node workers for good (wire §9.1, T1).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, cast
+
+import pydantic_core
+
+from toril.errors import NotJsonError
+
+JsonValue: TypeAlias = "None | bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue]"
+
+JOB_FIELDS: Final = (
+    b"name", b"data", b"opts", b"timestamp", b"delay", b"priority", b"ats", b"atm", b"stc", b"defa", b"stacktrace", b"progress",
+    b"parentKey", b"parent", b"rjk", b"deid", b"tm", b"processedOn", b"attemptsMade",
+    b"pb", b"finishedOn", b"returnvalue", b"failedReason",
+)  # fmt: skip
+"""The fields of a job's hash, in the order in which the scripts return them. A claim returns the first CLAIMED_FIELDS of them."""
+
+CLAIMED_FIELDS: Final = 19
+"""A claimed job needs no result of an earlier life: the claim leaves the last fields out."""
+
+
+@dataclass(slots=True)
+class JobRecord:
+    """A job as it is on the wire: names ours, JSON still text, times in ms since the epoch."""
+
+    job_id: str
+    name: str
+    data: bytes
+    opts: bytes
+    timestamp_ms: int = 0
+    delay_ms: int = 0
+    priority: int = 0
+    attempts_started: int = 0
+    attempts_made: int = 0
+    stalled_count: int = 0
+    deferred_failure: str | None = None
+    """Why the claiming worker must fail the job without running it."""
+    stack_trace: bytes | None = None
+    progress: bytes | None = None
+    parent_key: str | None = None
+    parent: bytes | None = None
+    scheduler_id: str | None = None
+    deduplication_id: str | None = None
+    telemetry: str | None = None
+    processed_at_ms: int | None = None
+    processed_by: str | None = None
+    finished_at_ms: int | None = None
+    return_value: bytes | None = None
+    failed_reason: str | None = None
+
+
+def job_record(job_id: str, values: Sequence[bytes | None]) -> JobRecord:
+    """Read a job from the values of `JOB_FIELDS`, all of them or the first `CLAIMED_FIELDS`."""
+    (name, data, opts, timestamp, delay, priority, started, made, stalled, deferred, stack, progress,
+     parent_key, parent, scheduler, deduplication, telemetry, processed, old_made) = values[:CLAIMED_FIELDS]  # fmt: skip
+    record = JobRecord(
+        job_id,
+        _text(name) or "",
+        data or b"{}",
+        opts or b"{}",
+        _int(timestamp),
+        _int(delay),
+        _int(priority),
+        _int(started),
+        _int(old_made if old_made is not None else made),  # a very old spelling, preferred where present
+        _int(stalled),
+        _text(deferred),
+        stack,
+        progress,
+    )
+    if parent_key is not None:
+        record.parent_key, record.parent = _text(parent_key), parent
+    if scheduler is not None:
+        record.scheduler_id = _text(scheduler)
+    if deduplication is not None:
+        record.deduplication_id = _text(deduplication)
+    if telemetry is not None:
+        record.telemetry = _text(telemetry)
+    if processed is not None:
+        record.processed_at_ms = _int(processed)
+    if len(values) > CLAIMED_FIELDS:
+        worker, finished, result, reason = values[CLAIMED_FIELDS:]
+        record.processed_by, record.failed_reason, record.return_value = _text(worker), _text(reason), result
+        record.finished_at_ms = None if finished is None else _int(finished)
+    return record
+
+
+def to_json(value: object, what: str) -> bytes:
+    """Write a value as compact JSON; `what` names it in the error.
+
+    Takes what JSON has, and models, dataclasses, dates, UUIDs and the like as pydantic writes them.
+
+    Raises:
+        NotJsonError: with the path of the first value that JSON can't hold.
+    """
+    if type(value) is str and value.isascii():
+        return pydantic_core.to_json(value)
+    try:
+        text = pydantic_core.to_json(value, inf_nan_mode="constants", by_alias=True)
+    except (pydantic_core.PydanticSerializationError, ValueError, RecursionError, TypeError) as error:
+        raise _not_json(value, what, str(error)) from error
+    # "constants" writes NaN and Infinity bare, where the default would quietly turn them into null. A cheap test rules
+    # them out for nearly every value; only text that holds those letters is read again to be sure.
+    if (b"NaN" in text or b"Infinity" in text) and _has_bare_constant(text):
+        raise _not_json(value, what, "is NaN or Infinity, which JSON does not have")
+    return text
+
+
+def from_json(text: bytes | str) -> Any:  # noqa: ANN401 -- this is where JSON comes in
+    """Read JSON text.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    return pydantic_core.from_json(text, allow_inf_nan=False)
+
+
+def from_json_or(text: bytes | None, default: object) -> Any:  # noqa: ANN401 -- this is where JSON comes in
+    """Read JSON text that somebody else wrote: `default` where there is none, or where it is no JSON."""
+    if text is None:
+        return default
+    try:
+        return from_json(text)
+    except ValueError:
+        return default
+
+
+def _has_bare_constant(text: bytes) -> bool:
+    try:
+        pydantic_core.from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return True
+    return False
+
+
+def _not_json(value: object, what: str, fallback: str) -> NotJsonError:
+    path, reason = _find_culprit(value) or ("$", fallback)
+    return NotJsonError(what, path, reason)
+
+
+def _find_culprit(root: object) -> tuple[str, str] | None:
+    """The path of the first value in `root` that JSON can't hold, and why. Iterative, and safe against cycles."""
+    stack: list[tuple[str, object, tuple[int, ...]]] = [("$", root, ())]
+    while stack:
+        path, value, parents = stack.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            return path, f"is {value}, which JSON does not have"
+        children = _children(value)
+        if children is None:
+            try:
+                json.dumps(pydantic_core.to_jsonable_python(value, by_alias=True), allow_nan=False).encode()
+                pydantic_core.to_json(value, by_alias=True)
+            except Exception:  # noqa: BLE001 -- any failure of a user's object to be written is the answer here
+                return path, f"is a {type(value).__name__}, which JSON can't hold"
+            continue
+        if id(value) in parents:
+            return path, "refers back to itself"
+        below = (*parents, id(value))
+        stack.extend((f"{path}{step}", child, below) for step, child in reversed(list(children)))
+    return None
+
+
+def _children(value: object) -> Iterable[tuple[str, object]] | None:
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        return [(f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]", child) for key, child in items]
+    if isinstance(value, (list, tuple)):
+        return [(f"[{index}]", child) for index, child in enumerate(cast("Sequence[object]", value))]
+    return None
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
+
+
+def _int(value: bytes | None) -> int:
+    """A number as Node reads it (parseInt): nothing readable counts as 0."""
+    if not value:
+        return 0
+    try:
+        return int(value)
+    except ValueError:
+        try:
+            return int(float(value))
+        except (ValueError, OverflowError):
+            return 0

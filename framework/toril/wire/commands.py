@@ -1,0 +1,351 @@
+"""One typed method for each script, and for each plain command on a queue's keys.
+
+Everything that goes in or comes out is in our own words; the scripts and the replies' layout are known only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final, TypeAlias
+
+from toril.errors import AddOutcomeUnknownError, JobNotFoundError
+from toril.wire import replies, scripts
+from toril.wire.codec import JOB_FIELDS, JobRecord, job_record
+from toril.wire.connection import Argument, Connection, ReplyLostError, Server
+from toril.wire.keys import RESERVED_JOB_IDS, QueueKeys
+
+ADD_BATCH: Final = 1_000
+"""How many jobs one call of the add script takes; more are split, so that no script holds the server for long."""
+
+READ_BATCH: Final = 500
+
+LIST_STATES: Final = frozenset({"wait", "paused", "active"})
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to add, encoded. A `delay_ms` above 0 decides before `priority`, and that before `lifo`."""
+
+    name: str
+    data: bytes
+    opts: bytes
+    timestamp_ms: int
+    delay_ms: int = 0
+    priority: int = 0
+    lifo: bool = False
+    job_id: str = ""
+    """Empty: the server numbers it."""
+
+
+Ending: TypeAlias = tuple[str, str, str, Argument, Argument, Argument, Argument]
+"""How a claimed job leaves the active list, as the turn script takes it. Made by the functions below, never by hand."""
+
+
+def completed(job_id: str, token: str, value: bytes, keep: str) -> Ending:
+    """It completed with `value` (JSON); `keep` as `keep_rule` writes it."""
+    return ("c", job_id, token, value, "", keep, "")
+
+
+def failed(job_id: str, token: str, reason: str, stack: bytes, keep: str, attempts: int) -> Ending:
+    """It failed for good; `stack` is the JSON list of the stacks of all attempts, `attempts` how many it was allowed."""
+    return ("f", job_id, token, reason, stack, keep, attempts)
+
+
+def retried(job_id: str, token: str, reason: str, stack: bytes, delay_ms: int, lifo: bool) -> Ending:
+    """The attempt failed, and it runs again: at once, or after a delay."""
+    if delay_ms > 0:
+        return ("d", job_id, token, reason, stack, delay_ms, "")
+    return ("r", job_id, token, reason, stack, 1 if lifo else 0, "")
+
+
+def put_off(job_id: str, token: str, delay_ms: int) -> Ending:
+    """Its handler wants it to run again later; no attempt is spent."""
+    return ("o", job_id, token, "", "", delay_ms, "")
+
+
+def put_back(job_id: str, token: str) -> Ending:
+    """It runs again as soon as possible; no attempt is spent."""
+    return ("w", job_id, token, "", "", "", "")
+
+
+def unknown_name(job_id: str, token: str, reason: str, stack: bytes, keep: str, first_delay_ms: int) -> Ending:
+    """Nobody here handles its name: put off with a delay that doubles each time, the sixth time failed."""
+    return ("u", job_id, token, reason, stack, keep, first_delay_ms)
+
+
+def keep_rule(count: int | None, age_ms: int | None, limit: int | None = None) -> str:
+    """What stays of finished jobs of one kind: all (None and None), at most `count`, none older than `age_ms`."""
+    if count is None and age_ms is None:
+        return ""
+    return f"{'' if count is None else count},{'' if age_ms is None else age_ms},{'' if limit is None else limit}"
+
+
+class ClaimState(IntEnum):
+    """Why a turn claimed no more jobs than it did. The numbers are the script's."""
+
+    SATISFIED = 0
+    """It got all that it asked for."""
+    EMPTY = 1
+    """Nothing is waiting; `value` is when the next delayed job is due (ms), or 0."""
+    LIMITED = 2
+    """The rate limit is used up; `value` is for how many ms."""
+    BLOCKED = 3
+    """The queue is paused, or as many jobs are active as its global concurrency allows."""
+    ONLY_FULL_NAMES = 4
+    """What is waiting has names that have no free slot here."""
+    LOOK_FURTHER = 5
+    """The same as far as was looked; the next turn goes on from the positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """What one turn asks for: first finish `endings`, then claim up to `claims` jobs."""
+
+    now_ms: int
+    token: str
+    """The lock of the first claimed job; the others get it with `:2`, `:3`… behind."""
+    lock_ms: int
+    lane: str = ""
+    """Under which the answer is kept (worker id and lane), so that the turn may be sent again. Empty: it is not kept."""
+    sequence: int = 0
+    endings: Sequence[Ending] = ()
+    claims: int = 0
+    worker_name: str = ""
+    free_by_name: Sequence[tuple[str, int]] = ()
+    """Names with a limit of their own, with their free slots."""
+    positions: tuple[int, int] = (0, 0)
+    """From where to look, in the waiting and in the prioritized jobs."""
+    limit_max: int = 0
+    limit_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReply:
+    """What a turn did."""
+
+    codes: Sequence[int]
+    """One for each ending: 0 done, 1 an unknown name that failed for good, negative why it was refused (`replies.job_error`)."""
+    claimed: Sequence[tuple[str, JobRecord]]
+    """Each with its lock token."""
+    state: ClaimState
+    value: int
+    positions: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StalledReply:
+    """What a sweep found: the ids it put back, or how long to wait because another worker swept lately."""
+
+    recovered: Sequence[str]
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """Whether a job has ended, and how: it completed if there is a `return_value` (every completed job has one), else it failed."""
+
+    has_ended: bool
+    return_value: bytes | None
+    failed_reason: str
+
+
+class QueueCommands:
+    """The operations of the protocol on one queue. Holds no state but where to send."""
+
+    def __init__(self, server: Server, keys: QueueKeys) -> None:
+        self.keys = keys
+        self._server = server
+        self._commands = server.commands
+        self._bases = (keys.base, keys.own)
+
+    # ── adding ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def add(self, jobs: Sequence[NewJob], now_ms: int) -> list[str]:
+        """Add jobs in order and return their ids; a job whose custom id exists already is left as it is.
+
+        Delays count from `now_ms`.
+
+        Raises:
+            AddOutcomeUnknownError: the reply was lost; the add is not repeated, since that could add twice.
+            ServerUnreachableError: nothing was sent.
+        """
+        ids: list[str] = []
+        for start in range(0, len(jobs), ADD_BATCH):
+            batch = jobs[start : start + ADD_BATCH]
+            args: list[Argument] = [now_ms]
+            for job in batch:
+                args += (job.name, job.data, job.opts, job.timestamp_ms, job.delay_ms, job.priority, 1 if job.lifo else 0, job.job_id)
+            try:
+                reply: list[bytes] = await self._commands.run(scripts.load("add"), self._bases, *args)
+            except ReplyLostError as error:
+                raise AddOutcomeUnknownError(self.keys.queue, len(jobs) - start, error.reason) from error
+            ids += [job_id.decode() for job_id in reply]
+        return ids
+
+    async def set_max_events(self, count: int | None) -> None:
+        """Write how long the events stream may get; None writes BullMQ's default where nothing is set yet."""
+        if count is None:
+            await self._commands.call("HSETNX", self.keys.meta, "opts.maxLenEvents", 10_000, repeatable=True)
+        else:
+            await self._commands.call("HSET", self.keys.meta, "opts.maxLenEvents", count, repeatable=True)
+
+    # ── the worker ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def turn(self, connection: Connection, request: TurnRequest) -> TurnReply:
+        """Finish and claim in one script, on the lane's own connection. Never repeated here: the lane does, unchanged.
+
+        Raises:
+            replies.StaleTurnError: a later turn of this lane has been answered already.
+        """
+        args: list[Argument] = [
+            request.now_ms, request.token, request.lock_ms, request.lane, request.sequence, request.claims, request.worker_name,
+            request.limit_max, request.limit_ms, *request.positions, len(request.free_by_name),
+        ]  # fmt: skip
+        for name, free in request.free_by_name:
+            args += (name, free)
+        for ending in request.endings:
+            args += ending
+        codes, state, value, wait_position, prioritized_position, rows = replies.checked(
+            await connection.run(scripts.load("turn"), self._bases, *args)
+        )
+        return TurnReply(
+            codes,
+            [(row[1].decode(), job_record(row[0].decode(), row[2:])) for row in rows],
+            ClaimState(state),
+            value,
+            (wait_position, prioritized_position),
+        )
+
+    async def sweep_stalled(self, now_ms: int, interval_ms: int, max_stalled_count: int) -> StalledReply:
+        """Put back the jobs whose worker is gone (wire §3.9)."""
+        wait_ms, recovered = await self._commands.run(
+            scripts.load("sweep_stalled"), self._bases, now_ms, interval_ms, max_stalled_count, repeatable=True
+        )
+        return StalledReply([job_id.decode() for job_id in recovered], wait_ms)
+
+    async def wait_for_marker(self, connection: Connection, block_ms: int) -> int | None:
+        """Sleep until somebody rings: the due time (ms) the marker tells, 0 for "now", None after `block_ms`."""
+        reply = await connection.call("BZPOPMIN", self.keys.marker, block_ms / 1_000, block_ms=block_ms)
+        return None if reply is None else int(float(reply[2]))
+
+    # ── one job ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def find_job(self, job_id: str) -> JobRecord | None:
+        """The job as it is now, or None."""
+        jobs = await self.find_jobs([job_id])
+        return jobs[0]
+
+    async def find_jobs(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        """Several jobs, in the order of their ids; None where there is none."""
+        found: list[JobRecord | None] = []
+        for start in range(0, len(job_ids), READ_BATCH):
+            ids = job_ids[start : start + READ_BATCH]
+            rows = await self._commands.run(scripts.load("get_jobs"), self._bases, *JOB_FIELDS_HEADER, *ids, repeatable=True)
+            found += [job_record(job_id, row) if row else None for job_id, row in zip(ids, rows, strict=True)]
+        return found
+
+    async def get_state(self, job_id: str) -> str:
+        """The key name of the collection that holds the job (`wait`, not `waiting`), or `unknown`."""
+        reply: bytes = await self._commands.run(scripts.load("get_state"), self._bases, job_id, repeatable=True)
+        return reply.decode()
+
+    async def update_progress(self, job_id: str, progress: bytes) -> None:
+        """Raises JobNotFoundError."""
+        await self._on_job("update_progress", job_id, progress, repeatable=True)
+
+    async def update_data(self, job_id: str, data: bytes) -> None:
+        """Raises JobNotFoundError."""
+        await self._on_job("update_data", job_id, data, repeatable=True)
+
+    async def add_log(self, job_id: str, row: str, keep: int) -> int:
+        """Append a row to the job's log, keep the newest `keep` (0: all), and return how many there are. Raises JobNotFoundError."""
+        return await self._on_job("add_log", job_id, row, keep)
+
+    async def get_logs(self, job_id: str, start: int = 0, end: int = -1, *, ascending: bool = True) -> tuple[list[str], int]:
+        """Rows `start` to `end` (inclusive; negative ones count from the end) and how many there are."""
+        key = self.keys.logs(job_id)
+        first, last = (start, end) if ascending else (-end - 1, -start - 1)
+        rows: list[bytes] = await self._commands.call("LRANGE", key, first, last, repeatable=True)
+        count: int = await self._commands.call("LLEN", key, repeatable=True)
+        texts = [row.decode("utf-8", "replace") for row in rows]
+        return (texts if ascending else texts[::-1]), count
+
+    async def remove(self, job_id: str) -> bool:
+        """Remove the job and what belongs to it; False if a worker holds its lock. Unknown ids count as removed (wire §3.11).
+
+        Raises:
+            JobStateError: it is a job scheduler's pending iteration.
+        """
+        return bool(await self._on_job("remove", job_id, repeatable=True))
+
+    async def _on_job(self, script: str, job_id: str, *args: Argument, repeatable: bool = False) -> int:
+        if job_id in RESERVED_JOB_IDS:  # its "hash" would be one of the queue's own keys
+            raise JobNotFoundError(job_id, self.keys.queue)
+        code: int = await self._commands.run(scripts.load(script), self._bases, job_id, *args, repeatable=repeatable)
+        if code < 0:
+            raise replies.job_error(code, job_id, self.keys.queue)
+        return code
+
+    async def find_ends(self, job_ids: Sequence[str]) -> list[JobEnd | None]:
+        """How these jobs ended, or that they have not yet; None where there is no such job."""
+        found: list[JobEnd | None] = []
+        for start in range(0, len(job_ids), READ_BATCH):
+            ids = job_ids[start : start + READ_BATCH]
+            rows = await self._commands.run(
+                scripts.load("get_jobs"), self._bases, 4, "name", "finishedOn", "returnvalue", "failedReason", *ids, repeatable=True
+            )
+            found += [JobEnd(row[1] is not None, row[2], (row[3] or b"").decode("utf-8", "replace")) if row else None for row in rows]
+        return found
+
+    # ── the queue ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def count(self, states: Sequence[str]) -> list[int]:
+        """How many jobs each of these states holds, all at the same instant."""
+        counts: list[int] = await self._commands.run(scripts.load("counts"), self._bases, *states, repeatable=True)
+        return counts
+
+    async def list_ids(self, state: str, start: int, end: int, *, ascending: bool) -> list[str]:
+        """Ids `start` to `end` (inclusive, as Redis counts) of one state; ascending is oldest (or most urgent) first."""
+        key = self.keys.state(state)
+        if state not in LIST_STATES:
+            reply = await self._commands.call("ZRANGE" if ascending else "ZREVRANGE", key, start, end, repeatable=True)
+        elif ascending:  # a list's oldest entry is its last
+            reply = (await self._commands.call("LRANGE", key, -end - 1, -start - 1, repeatable=True))[::-1]
+        else:
+            reply = await self._commands.call("LRANGE", key, start, end, repeatable=True)
+        return [job_id.decode() for job_id in reply]
+
+    # ── the events stream ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def last_event_id(self) -> str:
+        """The id of the newest event, `0-0` if there is none."""
+        reply = await self._commands.call("XREVRANGE", self.keys.events, "+", "-", "COUNT", 1, repeatable=True)
+        return reply[0][0].decode() if reply else "0-0"
+
+    async def read_events(self, connection: Connection, after: str, block_ms: int) -> list[tuple[str, dict[str, str]]]:
+        """Events after an id (`$`: from now on), waiting up to `block_ms` for the first; empty if none came."""
+        reply = await connection.call(
+            "XREAD", "COUNT", READ_BATCH, "BLOCK", block_ms, "STREAMS", self.keys.events, after, repeatable=True, block_ms=block_ms
+        )
+        return _entries(reply[0][1]) if reply else []
+
+    async def range_events(self, start: str, end: str, count: int) -> list[tuple[str, dict[str, str]]]:
+        """At most `count` events from `start` to `end`; `(` before an id leaves it out, `-` and `+` are the ends."""
+        return _entries(await self._commands.call("XRANGE", self.keys.events, start, end, "COUNT", count, repeatable=True))
+
+    async def range_events_back(self, start: str, count: int) -> list[tuple[str, dict[str, str]]]:
+        """At most `count` events from `start` (`+`: the newest; `(` before an id leaves it out) backwards, newest first."""
+        return _entries(await self._commands.call("XREVRANGE", self.keys.events, start, "-", "COUNT", count, repeatable=True))
+
+
+JOB_FIELDS_HEADER: Final[tuple[Argument, ...]] = (len(JOB_FIELDS), *JOB_FIELDS)
+
+
+def _entries(reply: Iterable[Any]) -> list[tuple[str, dict[str, str]]]:
+    entries: list[tuple[str, dict[str, str]]] = []
+    for entry_id, flat in reply:
+        texts = [text.decode("utf-8", "replace") for text in flat]
+        entries.append((entry_id.decode(), dict(zip(texts[::2], texts[1::2], strict=True))))
+    return entries

@@ -1,0 +1,86 @@
+"""Every key name. No other module builds one.
+
+Source: the wire specification, §1 (BullMQ's keys) and §11 (ours).
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import Final
+
+from toril.errors import InvalidOptionError
+
+DEFAULT_PREFIX: Final = "bull"
+
+RESERVED_JOB_IDS: Final = frozenset(
+    "wait paused active prioritized delayed waiting-children completed failed id meta events marker pc stalled "
+    "stalled-check limiter repeat priority delay metrics:completed metrics:failed".split()
+)
+"""A job's hash lies beside the queue's own keys, so no job may have one of their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueKeys:
+    """The keys of one queue. `base` and `own` end in a colon; everything else is made from them, here and in the scripts."""
+
+    prefix: str
+    queue: str
+    base: str = field(init=False)
+    own: str = field(init=False)
+    """Base of our own keys, which no Node operation touches."""
+
+    def __post_init__(self) -> None:
+        if not self.queue or ":" in self.queue:
+            raise InvalidOptionError("queue", self.queue, "a queue's name must not be empty and must not hold a colon")
+        if not self.prefix:
+            raise InvalidOptionError("prefix", self.prefix, "a prefix must not be empty")
+        object.__setattr__(self, "base", f"{self.prefix}:{self.queue}:")
+        object.__setattr__(self, "own", f"toril:{self.prefix}:{self.queue}:")
+
+    @property
+    def qualified_name(self) -> str:
+        """How other jobs name this queue, in `parent.queueKey` and `opts.parent.queue`."""
+        return self.base[:-1]
+
+    @property
+    def events(self) -> str:
+        return self.base + "events"
+
+    @property
+    def marker(self) -> str:
+        return self.base + "marker"
+
+    @property
+    def meta(self) -> str:
+        return self.base + "meta"
+
+    @property
+    def stalled_check(self) -> str:
+        return self.base + "stalled-check"
+
+    def job(self, job_id: str) -> str:
+        return self.base + job_id
+
+    def lock(self, job_id: str) -> str:
+        return f"{self.base}{job_id}:lock"
+
+    def logs(self, job_id: str) -> str:
+        return f"{self.base}{job_id}:logs"
+
+    def state(self, state: str) -> str:
+        """The list or sorted set of a state, by its key's name (`wait`, not `waiting`)."""
+        return self.base + state
+
+    def client_name(self, worker_name: str | None = None) -> str:
+        """What a worker calls its blocking connection, so that Node tools list it (wire §6)."""
+        unnamed = f"{self.prefix}:{base64.b64encode(self.queue.encode()).decode()}"
+        if not worker_name:
+            return unnamed
+        safe = "".join(c if c.isprintable() and not c.isspace() and c.isascii() else "-" for c in worker_name)
+        return f"{unnamed}:w:{safe}"
+
+    @property
+    def events_client_name(self) -> str:
+        """What a reader of the events stream calls its connection."""
+        return f"{self.prefix}:{base64.b64encode(self.queue.encode()).decode()}:qe"

@@ -1,0 +1,149 @@
+-- include queue
+
+-- The fields that a claim returns, in the order in which the client reads them.
+local CLAIMED = {
+  "name", "data", "opts", "timestamp", "delay", "priority", "ats", "atm", "stc", "defa", "stacktrace", "progress",
+  "parentKey", "parent", "rjk", "deid", "tm", "processedOn", "attemptsMade",
+}
+local ATS, PROCESSED_ON, DEFA = 7, 18, 10
+
+-- How many entries one turn looks at for names with a free slot; about 0.65 us each (§9.3).
+local WINDOW = 500
+local CHUNK = 50
+
+-- §3.0 RATE-TTL
+local function rate_ttl(q, max)
+  if not max or (tonumber(call("GET", q.limiter)) or 0) < max then return 0 end
+  local ttl = call("PTTL", q.limiter)
+  if ttl == 0 then call("DEL", q.limiter) end
+  return math.max(ttl, 0)
+end
+
+-- The next id whatever its name is: moved to `active`.
+local function take_any(q)
+  local id = call("RPOPLPUSH", q.wait, q.active)
+  if id then return id end
+  id = call("ZPOPMIN", q.prioritized)[1]
+  if id then
+    call("LPUSH", q.active, id)
+  else
+    call("DEL", q.counter)
+  end
+  return id
+end
+
+-- Reads on in one collection. `skipped` entries at its front are known to have full names.
+local function next_chunk(scan)
+  if scan.is_list then
+    return call("LRANGE", scan.key, -scan.skipped - CHUNK, -scan.skipped - 1)
+  end
+  return call("ZRANGE", scan.key, scan.skipped, scan.skipped + CHUNK - 1)
+end
+
+-- The next id whose name has a free slot: taken out of `scan.key`. nil at the end, or where `look.left` runs out.
+local function take_named(q, scan, look, free)
+  while look.left > 0 do
+    if not scan.chunk or scan.at > #scan.chunk then
+      scan.chunk, scan.at = next_chunk(scan), 1
+      if #scan.chunk == 0 then
+        scan.ended = true
+        return nil
+      end
+    end
+    -- A list's oldest entry is its last, a sorted set's first one its first.
+    local id = scan.chunk[scan.is_list and #scan.chunk - scan.at + 1 or scan.at]
+    scan.at = scan.at + 1
+    look.left = look.left - 1
+    local name = redis.pcall("HGET", q.base .. id, "name")
+    if type(name) == "string" and free[name] and free[name] <= 0 then
+      scan.skipped = scan.skipped + 1
+    elseif scan.is_list and call("LREM", scan.key, -1, id) == 1 or not scan.is_list and call("ZREM", scan.key, id) == 1 then
+      call("LPUSH", q.active, id)
+      return id
+    end
+  end
+end
+
+-- §3.2 steps 7 to 9 for an id that is in `active` by now: its fields, or nil where there is no job behind the id (T14, T19).
+local function activate(q, id, token, request)
+  local key = q.base .. id
+  local values = redis.pcall("HMGET", key, unpack(CLAIMED))
+  if values.err or not values[1] or string.sub(id, 1, 2) == "0:" then
+    call("LREM", q.active, 1, id)
+    return nil
+  end
+  if token ~= "0" then call("SET", key .. ":lock", token, "PX", request.lock_ms) end
+  event(q, "active", "jobId", id, "prev", "waiting")
+  local started = (tonumber(values[ATS]) or 0) + 1
+  values[ATS], values[PROCESSED_ON] = tostring(started), tostring(request.now)
+  if request.worker_name ~= "" then
+    call("HSET", key, "processedOn", request.now, "ats", started, "pb", request.worker_name)
+  else
+    call("HSET", key, "processedOn", request.now, "ats", started)
+  end
+  return values
+end
+
+-- What a claim answers besides jobs; the client knows the numbers as ClaimState.
+local SATISFIED, EMPTY, LIMITED, BLOCKED, ONLY_FULL_NAMES, LOOK_FURTHER = 0, 1, 2, 3, 4, 5
+
+local function name_is_full(free)
+  for _, slots in pairs(free) do
+    if slots <= 0 then return true end
+  end
+  return false
+end
+
+-- §3.2, up to `request.wanted` times. Returns rows {id, token, fields…}, state, value.
+local function claim(q, request)
+  local rows = {}
+  local free, look = request.free, { left = WINDOW }
+  local waiting = { key = q.wait, is_list = true, skipped = request.wait_position }
+  local prioritized = { key = q.prioritized, skipped = request.prioritized_position }
+  local state, value = SATISFIED, 0
+  local max = q.max or request.limit_max
+  promote_due(q, request.now, is_blocked(q))
+  while #rows < request.wanted do
+    local ttl = rate_ttl(q, max)
+    if ttl > 0 then
+      state, value = LIMITED, ttl
+      break
+    end
+    if is_blocked(q) then
+      state = BLOCKED
+      break
+    end
+    local id
+    if name_is_full(free) then
+      id = take_named(q, waiting, look, free) or take_named(q, prioritized, look, free)
+    else
+      id = take_any(q)
+    end
+    if not id then
+      state = EMPTY
+      break
+    end
+    local token = #rows == 0 and request.token or request.token .. ":" .. (#rows + 1)
+    local values = activate(q, id, token, request)
+    if values then
+      if max and not values[DEFA] then
+        if call("INCR", q.limiter) == 1 then
+          call("PEXPIRE", q.limiter, math.floor(math.abs(request.limit_ms or q.duration or 0)))
+        end
+      end
+      local name = values[1]
+      if free[name] then free[name] = free[name] - 1 end
+      rows[#rows + 1] = { id, token, unpack(values) }
+    end
+  end
+  if #rows > 0 then ring(q) end -- §3.2 step 10: wakes the next sleeper, blocked or not
+  if state == EMPTY then
+    if waiting.skipped + prioritized.skipped > 0 or look.left <= 0 then
+      state = (waiting.ended and prioritized.ended) and ONLY_FULL_NAMES or LOOK_FURTHER
+      wake(q) -- somebody else may have a slot for them
+    else
+      value = math.floor(next_due(q) or 0)
+    end
+  end
+  return rows, state, value, waiting.skipped, prioritized.skipped
+end

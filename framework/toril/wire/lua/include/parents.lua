@@ -1,0 +1,112 @@
+-- include queue
+
+-- Splits a job's full key ("bull:emails:12") into its queue's base and its id. After our own prefix comes a queue's name, which
+-- holds no colon; behind another prefix only the id can be told, from the right, and only if it holds none (T20).
+local function split_key(q, key)
+  local prefix = string.match(q.base, "^(.*:)[^:]*:$")
+  if string.sub(key, 1, #prefix) == prefix then
+    local name, id = string.match(key, "^([^:]*:)(.+)$", #prefix + 1)
+    if name then return prefix .. name, id end
+  end
+  return string.match(key, "^(.*:)([^:]*)$")
+end
+
+-- A queue by its base: the one at hand if it is the same, so that what it remembers stays true.
+local function queue_of(q, base)
+  if base == q.base then return q end
+  q.others = q.others or {}
+  q.others[base] = q.others[base] or open_queue(base)
+  return q.others[base]
+end
+
+-- A parent's queue and id. The child's `parent` JSON tells them; the key alone is enough only if the JSON can't be read.
+local function locate_parent(q, parent_key, parent_json)
+  local ok, parent = pcall(cjson.decode, parent_json or "")
+  if ok and type(parent) == "table" and type(parent.queueKey) == "string" and parent.id then
+    local base, id = parent.queueKey .. ":", tostring(parent.id)
+    if base .. id == parent_key then return queue_of(q, base), id end
+  end
+  local base, id = split_key(q, parent_key)
+  return queue_of(q, base), id
+end
+
+-- §3.6 TO-WAIT: a released parent goes to wait, by its own delay and priority.
+local function parent_to_wait(pq, id, now)
+  local values = call("HMGET", pq.base .. id, "delay", "priority")
+  local delay, priority = tonumber(values[1]) or 0, tonumber(values[2]) or 0
+  if delay > 0 then
+    call("ZADD", pq.delayed, (now + delay) * 4096, id)
+    event(pq, "delayed", "jobId", id, "delay", now + delay)
+    wake_delayed(pq)
+    return
+  end
+  if priority > 0 then
+    add_prioritized(pq, id, priority)
+  else
+    call("RPUSH", pq.wait, id)
+  end
+  wake(pq)
+  event(pq, "waiting", "jobId", id, "prev", "waiting-children")
+end
+
+-- §3.6 RELEASE
+local function release(pq, id, now)
+  if call("EXISTS", pq.base .. id) == 1 and call("ZREM", pq.base .. "waiting-children", id) == 1 then
+    parent_to_wait(pq, id, now)
+  end
+end
+
+-- §3.6 CHILD-DONE
+local function child_done(q, child_key, parent_key, parent_json, value, now)
+  if call("SREM", parent_key .. ":dependencies", child_key) == 0 then return end
+  call("HSET", parent_key .. ":processed", child_key, value)
+  if call("SCARD", parent_key .. ":dependencies") == 0 then
+    local pq, id = locate_parent(q, parent_key, parent_json)
+    release(pq, id, now)
+  end
+end
+
+-- §3.6, a child whose flag says that its failure fails the parent.
+local function fail_parent(pq, parent_key, id, child_key, now)
+  call("ZADD", parent_key .. ":unsuccessful", now, child_key)
+  local freed = call("ZREM", pq.base .. "waiting-children", id) == 1
+  if not freed and call("ZREM", pq.delayed, id) == 1 then
+    call("HSET", parent_key, "delay", 0)
+    freed = true
+  end
+  if not freed and call("ZSCORE", pq.base .. "failed", id) then return end
+  if call("EXISTS", parent_key) == 0 then return end
+  call("HSET", parent_key, "defa", "child " .. child_key .. " failed")
+  if freed then parent_to_wait(pq, id, now) end
+end
+
+-- §3.6 CHILD-FAILED. The flags are those in the child's `parent` JSON.
+local function child_failed(q, child_key, parent_key, parent_json, reason, now)
+  local ok, flags = pcall(cjson.decode, parent_json or "")
+  if not ok or type(flags) ~= "table" then return end
+  if not (flags.fpof or flags.cpof or flags.idof or flags.rdof) then return end
+  if call("SREM", parent_key .. ":dependencies", child_key) == 0 then return end
+  local pq, id = locate_parent(q, parent_key, parent_json)
+  if flags.fpof then return fail_parent(pq, parent_key, id, child_key, now) end
+  if flags.cpof then
+    call("HSET", parent_key .. ":failed", child_key, reason)
+    return release(pq, id, now)
+  end
+  if call("SCARD", parent_key .. ":dependencies") == 0 then release(pq, id, now) end
+  if flags.idof then call("HSET", parent_key .. ":failed", child_key, reason) end
+end
+
+-- §3.5.2, soft: a job that goes away is no longer waited for.
+local function drop_parent_link(q, key)
+  local parent = call("HMGET", key, "parentKey", "parent")
+  local parent_key = parent[1]
+  if not parent_key or call("EXISTS", parent_key) == 0 then return end
+  if call("SREM", parent_key .. ":dependencies", key) == 0 then return end
+  if call("SCARD", parent_key .. ":dependencies") > 0 then return end
+  local pq, id = locate_parent(q, parent_key, parent[2])
+  if call("ZREM", pq.base .. "waiting-children", id) == 1 then
+    call("RPUSH", pq.wait, id)
+    wake(pq)
+    event(pq, "waiting", "jobId", id, "prev", "waiting-children")
+  end
+end

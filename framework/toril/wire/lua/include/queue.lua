@@ -1,0 +1,141 @@
+-- One queue as a script sees it, and the small steps that the scripts share. `§` refers to the wire specification.
+
+local call = redis.call
+
+-- Opens a queue by its base ("bull:emails:"). `meta` is read once: nothing in a script changes what it says.
+local function open_queue(base)
+  local meta = call("HMGET", base .. "meta", "paused", "concurrency", "max", "duration", "opts.maxLenEvents")
+  return {
+    base = base,
+    meta = base .. "meta",
+    wait = base .. "wait",
+    active = base .. "active",
+    delayed = base .. "delayed",
+    prioritized = base .. "prioritized",
+    events = base .. "events",
+    marker = base .. "marker",
+    stalled = base .. "stalled",
+    limiter = base .. "limiter",
+    counter = base .. "pc",
+    paused = meta[1] ~= false,
+    concurrency = tonumber(meta[2]),
+    max = tonumber(meta[3]),
+    duration = tonumber(meta[4]),
+    max_events = tonumber(meta[5]),
+  }
+end
+
+-- §3.0 BLOCKED: whether nobody may claim now. Asked anew each time, since the length of `active` changes on the way.
+local function is_blocked(q)
+  if q.paused then return true end
+  return q.concurrency ~= nil and call("LLEN", q.active) >= q.concurrency
+end
+
+-- Rings for "something may be claimable now". Once a script is enough: nobody answers before it ends.
+local function ring(q)
+  if not q.rang then
+    q.rang = true
+    call("ZADD", q.marker, 0, "0")
+  end
+end
+
+-- §3.0 WAKE
+local function wake(q)
+  if not q.rang and not is_blocked(q) then ring(q) end
+end
+
+-- When the first delayed job is due, in ms; nil if there is none.
+local function next_due(q)
+  local first = call("ZRANGE", q.delayed, 0, 0, "WITHSCORES")
+  if first[2] then return tonumber(first[2]) / 4096 end
+end
+
+-- §3.0 WAKE-DELAYED: tells sleepers until when they may sleep, paused or not.
+local function wake_delayed(q)
+  local due = next_due(q)
+  if due then call("ZADD", q.marker, due, "1") end
+end
+
+-- §3.0 MAXEV
+local function max_events(q)
+  if not q.max_events then
+    q.max_events = 10000
+    call("HSET", q.meta, "opts.maxLenEvents", q.max_events)
+  end
+  return q.max_events
+end
+
+local function event(q, name, ...)
+  call("XADD", q.events, "*", "event", name, ...)
+end
+
+-- An event that also trims the stream, which is done once a script.
+local function trimming_event(q, name, ...)
+  if q.trimmed then return event(q, name, ...) end
+  q.trimmed = true
+  call("XADD", q.events, "MAXLEN", "~", max_events(q), "*", "event", name, ...)
+end
+
+local function trim_events(q)
+  if not q.trimmed then
+    q.trimmed = true
+    call("XTRIM", q.events, "MAXLEN", "~", max_events(q))
+  end
+end
+
+-- §1.5: jobs that are due in the same millisecond keep their order, by a number below 4096.
+local function add_delayed(q, id, due)
+  local low, high = due * 4096, due * 4096 + 4095
+  local last = call("ZREVRANGEBYSCORE", q.delayed, high, low, "WITHSCORES", "LIMIT", 0, 1)
+  local score = low
+  if last[2] then score = math.min(tonumber(last[2]) + 1, high) end
+  call("ZADD", q.delayed, score, id)
+end
+
+-- §3.0 PRIO without the ring: behind all others of its priority.
+local function add_prioritized(q, id, priority)
+  local n = call("INCR", q.counter)
+  call("ZADD", q.prioritized, priority * 4294967296 + n % 4294967296, id)
+end
+
+-- §3.0 PRIO-FRONT: before all others of its priority.
+local function add_prioritized_front(q, id, priority)
+  call("ZADD", q.prioritized, priority * 4294967296, id)
+end
+
+-- §3.0 PROMOTE-DUE. `blocked` is as it was when the surrounding operation began.
+local function promote_due(q, now, blocked)
+  local due = call("ZRANGEBYSCORE", q.delayed, 0, (now + 1) * 4096 - 1, "LIMIT", 0, 1000)
+  if #due == 0 then return end
+  call("ZREM", q.delayed, unpack(due))
+  for _, id in ipairs(due) do
+    local key = q.base .. id
+    local priority = tonumber(call("HGET", key, "priority")) or 0
+    if priority == 0 then
+      call("LPUSH", q.wait, id)
+    else
+      add_prioritized(q, id, priority)
+    end
+    event(q, "waiting", "jobId", id, "prev", "delayed")
+    if call("EXISTS", key) == 1 then call("HSET", key, "delay", 0) end
+  end
+  if not blocked then ring(q) end
+end
+
+-- §3.0 UNLOCK: 0, or -2 (no lock), or -6 (another token's). Token "0" means that no lock was taken.
+local function unlock(q, id, token)
+  if token == "0" then return 0 end
+  local lock = q.base .. id .. ":lock"
+  local holder = call("GET", lock)
+  if not holder then return -2 end
+  if holder ~= token then return -6 end
+  call("DEL", lock)
+  if q.has_stalled == nil then q.has_stalled = call("EXISTS", q.stalled) == 1 end
+  if q.has_stalled then call("SREM", q.stalled, id) end
+  return 0
+end
+
+-- §3.0 DROP-KEYS
+local function drop_keys(key)
+  call("DEL", key, key .. ":logs", key .. ":dependencies", key .. ":processed", key .. ":failed", key .. ":unsuccessful")
+end

@@ -1,0 +1,38 @@
+-- include queue
+
+-- §3.0 STORE. `job` has name, data, opts, timestamp, delay, priority, and parent_key + parent, scheduler, deduplication or not.
+local function store(q, id, job)
+  local fields = {
+    "name", job.name, "data", job.data, "opts", job.opts,
+    "timestamp", job.timestamp, "delay", job.delay, "priority", job.priority,
+  }
+  local function also(name, value)
+    if value then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+  end
+  also("parentKey", job.parent_key)
+  also("parent", job.parent)
+  also("rjk", job.scheduler)
+  also("deid", job.deduplication)
+  call("HSET", q.base .. id, unpack(fields))
+  event(q, "added", "jobId", id, "name", job.name)
+end
+
+-- §3.1.3: puts a stored job where it belongs, and tells. The caller rings: `wake` and `wake_delayed`, by what comes back.
+local function place(q, id, job, now)
+  local delay, priority = tonumber(job.delay), tonumber(job.priority)
+  if delay > 0 then
+    add_delayed(q, id, now + delay)
+    trimming_event(q, "delayed", "jobId", id, "delay", now + delay)
+    return "delayed"
+  end
+  if priority > 0 then
+    add_prioritized(q, id, priority)
+  else
+    call(job.lifo and "RPUSH" or "LPUSH", q.wait, id)
+  end
+  trimming_event(q, "waiting", "jobId", id)
+  return "waiting"
+end

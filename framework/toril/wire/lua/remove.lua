@@ -1,0 +1,77 @@
+#!lua flags=allow-oom
+--[[ remove
+Removes a job, its children and all that belongs to them (wire 3.11).
+
+KEYS[1]  base of the queue's keys
+KEYS[2]  base of our own keys
+ARGV[1]  job id
+Returns  1 removed (also if there was none), 0 a worker holds a lock on it or on a pending descendant,
+         -8 it is a job scheduler's pending iteration
+]]
+-- include parents
+
+local q, id = open_queue(KEYS[1]), ARGV[1]
+local root = q.base .. id
+
+local scheduler = call("HGET", root, "rjk")
+if scheduler then
+  local due = call("ZSCORE", q.base .. "repeat", scheduler)
+  if due and id == "repeat:" .. scheduler .. ":" .. string.format("%.0f", tonumber(due)) then return -8 end
+end
+
+-- The job and all below it, each once. Only pending ones can be at work.
+local keys, below = { root }, { [root] = {} }
+local at = 1
+while keys[at] do
+  local key = keys[at]
+  if call("EXISTS", key .. ":lock") == 1 then return 0 end
+  local function look_below(children)
+    for _, child in ipairs(children) do
+      if not below[child] then
+        below[child] = {}
+        keys[#keys + 1] = child
+        table.insert(below[key], child)
+      end
+    end
+  end
+  look_below(call("HKEYS", key .. ":processed"))
+  look_below(call("HKEYS", key .. ":failed"))
+  look_below(call("ZRANGE", key .. ":unsuccessful", 0, -1))
+  look_below(call("SMEMBERS", key .. ":dependencies"))
+  at = at + 1
+end
+
+-- §3.11: out of whichever collection holds it; the name of that one.
+local function take_out(jq, job_id)
+  for _, state in ipairs({ "completed", "waiting-children", "delayed", "failed", "prioritized" }) do
+    if call("ZREM", jq.base .. state, job_id) == 1 then return state end
+  end
+  for _, state in ipairs({ "wait", "paused", "active" }) do
+    if call("LREM", jq.base .. state, 0, job_id) > 0 then return state end
+  end
+  return "unknown"
+end
+
+-- Children go before their parent, which the last of them releases.
+local function remove_job(key)
+  local base, job_id = q.base, id
+  if key ~= root then base, job_id = split_key(q, key) end
+  local jq = queue_of(q, base)
+  drop_parent_link(q, key)
+  for _, child in ipairs(below[key]) do
+    remove_job(child)
+  end
+  local state = take_out(jq, job_id)
+  local deduplication = call("HGET", key, "deid")
+  if deduplication and call("GET", base .. "de:" .. deduplication) == job_id then
+    call("DEL", base .. "de:" .. deduplication, base .. "dn:" .. deduplication)
+  end
+  if call("EXISTS", key) == 1 then
+    drop_keys(key)
+    trimming_event(jq, "removed", "jobId", job_id, "prev", state)
+  end
+end
+
+remove_job(root)
+call("DEL", KEYS[2] .. "unknown:" .. id)
+return 1

@@ -1,0 +1,116 @@
+#!lua flags=allow-oom
+--[[ turn
+First finishes k jobs, then claims up to n (wire 9.4). The answer is kept, so that a turn whose reply was lost can be sent
+again: the same sequence number gets the same answer and nothing is done twice.
+
+KEYS[1]   base of the queue's keys
+KEYS[2]   base of our own keys
+ARGV[1]   now, ms
+ARGV[2]   token of the first claimed job's lock; the others get it with ":2", ":3"…
+ARGV[3]   lock duration, ms
+ARGV[4]   worker and lane under which the answer is kept; "": it isn't
+ARGV[5]   sequence number of the turn in its lane
+ARGV[6]   how many jobs to claim, n
+ARGV[7]   worker's name, or ""
+ARGV[8]   worker's own rate limit: jobs, or 0
+ARGV[9]   and the ms in which they may start
+ARGV[10]  from which position on to look for names with a free slot: in the waiting,
+ARGV[11]  and in the prioritized jobs
+ARGV[12]  number of capped names c; then c pairs: name, free slots; then k times seven: kind, id, token and four values
+Returns   {codes, state, value, position, position, {{id, token, fields…}…}}, or -1 if a later turn was answered already
+]]
+-- include finish
+-- include claim
+
+local now, token, lock_ms = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local lane, sequence, own = ARGV[4], tonumber(ARGV[5]), KEYS[2]
+local q = open_queue(KEYS[1])
+local receipt = own .. "receipt:" .. lane
+
+-- The stored answer once more: of the claimed jobs those that are still ours, locked anew and read anew.
+local function answer_again(answer)
+  local rows = {}
+  for _, claimed in ipairs(answer[6]) do
+    local id, held = claimed[1], claimed[2]
+    local key = q.base .. id
+    if call("GET", key .. ":lock") == held then
+      local values = call("HMGET", key, unpack(CLAIMED))
+      if values[1] then
+        call("SET", key .. ":lock", held, "PX", lock_ms)
+        call("SREM", q.stalled, id)
+        rows[#rows + 1] = { id, held, unpack(values) }
+      end
+    end
+  end
+  answer[6] = rows
+  return answer
+end
+
+if lane ~= "" then
+  local kept = call("HMGET", receipt, "seq", "answer")
+  local last = tonumber(kept[1]) or 0
+  if last > sequence then return -1 end
+  if last == sequence then
+    call("PEXPIRE", receipt, 2 * lock_ms)
+    return answer_again(cmsgpack.unpack(kept[2]))
+  end
+end
+
+local names = tonumber(ARGV[12])
+local free = {}
+for i = 13, 12 + 2 * names, 2 do
+  free[ARGV[i]] = tonumber(ARGV[i + 1])
+end
+
+local codes, finished = {}, false
+for i = 13 + 2 * names, #ARGV, 7 do
+  local kind, id, held, a, b, c, d = unpack(ARGV, i, i + 6)
+  local code
+  if kind == "c" then
+    code = finish(q, own, now, id, held, "completed", a, nil, c)
+  elseif kind == "f" then
+    code = finish(q, own, now, id, held, "failed", a, b, c, tonumber(d))
+  elseif kind == "r" then
+    code = retry_now(q, now, id, held, a, b, c == "1")
+  elseif kind == "d" then
+    code = delay_job(q, now, id, held, tonumber(c), a, b)
+  elseif kind == "o" then
+    code = delay_job(q, now, id, held, tonumber(c))
+  elseif kind == "w" then
+    code = put_back(q, id, held)
+  else
+    code = put_off_unknown(q, own, now, id, held, a, b, c, tonumber(d))
+  end
+  if code == 1 or code == 0 and (kind == "c" or kind == "f") then finished = true end
+  codes[#codes + 1] = code
+end
+
+local wanted = tonumber(ARGV[6])
+local rows, state, value, wait_position, prioritized_position = {}, SATISFIED, 0, 0, 0
+if wanted > 0 then
+  local limit_max = tonumber(ARGV[8])
+  rows, state, value, wait_position, prioritized_position = claim(q, {
+    now = now, token = token, lock_ms = lock_ms, wanted = wanted, worker_name = ARGV[7], free = free,
+    limit_max = limit_max > 0 and limit_max or nil, limit_ms = limit_max > 0 and tonumber(ARGV[9]) or nil,
+    wait_position = tonumber(ARGV[10]), prioritized_position = tonumber(ARGV[11]),
+  })
+end
+
+-- §3.5 steps 14 and 15: nobody is told "drained" while a job was claimed, or will be once its time has come.
+if finished and #rows == 0 and (wanted == 0 or (state == EMPTY and value == 0)) then
+  if call("LLEN", q.wait) == 0 and call("LLEN", q.active) == 0 and call("ZCARD", q.prioritized) == 0 then
+    event(q, "drained")
+  end
+end
+
+if lane ~= "" then
+  local claimed = {}
+  for i, row in ipairs(rows) do
+    claimed[i] = { row[1], row[2] }
+  end
+  local answer = cmsgpack.pack({ codes, state, value, wait_position, prioritized_position, claimed })
+  call("HSET", receipt, "seq", sequence, "answer", answer)
+  call("PEXPIRE", receipt, 2 * lock_ms)
+end
+
+return { codes, state, value, wait_position, prioritized_position, rows }

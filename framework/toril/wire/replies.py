@@ -1,0 +1,51 @@
+"""The scripts' result codes -> errors, in one table. Source: the wire specification, §3."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from toril.errors import FailedChildError, JobError, JobNotFoundError, JobStateError, LockLostError, PendingChildrenError, TorilError
+
+UNKNOWN_NAME_FAILED: Final = 1
+MISSING_JOB: Final = -1
+MISSING_LOCK: Final = -2
+WRONG_STATE: Final = -3
+PENDING_CHILDREN: Final = -4
+LOCK_MISMATCH: Final = -6
+SCHEDULED_ITERATION: Final = -8
+FAILED_CHILD: Final = -9
+
+
+class StaleTurnError(TorilError):
+    """A turn came after a later one of its lane had been answered; the server did nothing."""
+
+    def __str__(self) -> str:
+        return "a turn arrived after a later one of its lane had been answered; nothing was done"
+
+
+def job_error(code: int, job_id: str, queue: str) -> JobError:
+    """The error that a negative result code stands for."""
+    match code:
+        case -1:
+            return JobNotFoundError(job_id, queue)
+        case -2:
+            return LockLostError(job_id, queue, "it expired, or the job was removed")
+        case -3:
+            return JobStateError(job_id, queue, "active")
+        case -4:
+            return PendingChildrenError(job_id, queue)
+        case -6:
+            return LockLostError(job_id, queue, "another worker holds it")
+        case -8:
+            return JobStateError(job_id, queue, "a plain job", "the pending iteration of a job scheduler (remove the scheduler instead)")
+        case -9:
+            return FailedChildError(job_id, queue)
+        case _:
+            raise ValueError(f"unknown result code {code} for job {job_id} of queue {queue!r}: are two versions of Toril mixed?")
+
+
+def checked(reply: Any) -> Any:  # noqa: ANN401 -- the layout is the caller's
+    """The reply of a turn, or the error it stands for."""
+    if isinstance(reply, int):
+        raise StaleTurnError
+    return reply
