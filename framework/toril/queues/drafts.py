@@ -1,0 +1,163 @@
+"""From what a producer says to what goes on the wire: names, options laid over each other, data checked and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, cast
+
+from typing_extensions import TypeVar
+
+from toril.errors import InvalidOptionError, PayloadTooLargeError
+from toril.queues.job_def import JobDef
+from toril.queues.option_checks import LAST_DUE_MS, check_job_name
+from toril.queues.option_values import encode_job_options
+from toril.queues.options import NO_OPTIONS, JobOptions
+from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
+from toril.wire.codec import JobRecord
+from toril.wire.commands import NewJob
+
+DataT = TypeVar("DataT", default=Any)
+ResultT = TypeVar("ResultT", default=Any)
+
+DEFAULT_NAME: Final = "__default__"
+"""The name of jobs that are added without one, as in Bull."""
+
+MISSING: Final[Any] = object()
+"""Stands for an argument that was not given."""
+
+_NO_DATA: Final[Mapping[str, object]] = {}
+_MOST_RECIPES: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class JobDraft(Generic[DataT, ResultT]):
+    """A job that has not been added yet, for `Queue.add_many`. Made by `Queue.job`."""
+
+    name: str
+    data: object
+    options: JobOptions
+    definition: JobDef[DataT, ResultT] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that is known beforehand about the jobs of one name or definition."""
+
+    payload: PayloadType[Any]
+    result: PayloadType[Any]
+    options: JobOptions
+    opts: bytes
+    """`options` as they are written: most jobs add none of their own."""
+    definition: JobDef[Any, Any] | None
+    """Kept so that its `id` stays its own as long as this recipe is found by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownName:
+    """What a handler in this process says about the jobs of its name."""
+
+    payload: PayloadType[Any] = ANY_DATA
+    result: PayloadType[Any] = ANY_RESULT
+    options: JobOptions = NO_OPTIONS
+
+
+def draft_of(name: object, data: object, options: JobOptions) -> JobDraft[Any, Any]:
+    """Sort out what was meant: `(definition, data)`, `(name, data)`, or `(data)` alone. `MISSING` stands for what wasn't given.
+
+    Raises:
+        InvalidOptionError: the name is none.
+    """
+    if isinstance(name, JobDef):
+        definition: JobDef[Any, Any] = name  # pyright: ignore[reportUnknownVariableType]  # isinstance leaves the arguments open
+        return JobDraft(definition.name, _NO_DATA if data is MISSING else data, options, definition)
+    if data is MISSING and not isinstance(name, str):
+        name, data = DEFAULT_NAME, name
+    elif name is MISSING:
+        name = DEFAULT_NAME
+    check_job_name(name)
+    return JobDraft(cast("str", name), _NO_DATA if data is MISSING else data, options, None)
+
+
+class Recipes:
+    """The recipes of one queue, worked out once for each name and definition.
+
+    Args:
+        defaults: options of every job of the queue.
+    """
+
+    def __init__(self, defaults: JobOptions) -> None:
+        if defaults.job_id is not None:
+            raise InvalidOptionError("default_job_options.job_id", defaults.job_id, "all jobs would be the same one; give it to add()")
+        self._defaults = defaults
+        self._types: tuple[Any, ...] = (Any, Any)
+        self._known: dict[str, KnownName] = {}
+        self._recipes: dict[str | int, Recipe] = {}
+
+    def set_types(self, data: Any, result: Any) -> None:  # noqa: ANN401 -- annotations are no type of their own
+        """The types of jobs about which nobody says more."""
+        self._types = (data, result)
+        self._recipes.clear()
+
+    def learn(self, name: str, known: KnownName) -> None:
+        """Take note of what a handler says about its jobs."""
+        self._known[name] = known
+        self._recipes.clear()
+
+    def find(self, name: str, definition: JobDef[Any, Any] | None = None) -> Recipe:
+        """The recipe for jobs of this definition, or of this name."""
+        key = name if definition is None else id(definition)
+        recipe = self._recipes.get(key)
+        if recipe is None:
+            if len(self._recipes) >= _MOST_RECIPES:  # names made up at run time must not fill the memory
+                self._recipes.clear()
+            recipe = self._recipes[key] = self._make(name, definition)
+        return recipe
+
+    def _make(self, name: str, definition: JobDef[Any, Any] | None) -> Recipe:
+        known = self._known.get(name, KnownName())
+        payload, result, options = known.payload, known.result, known.options
+        if definition is not None:
+            options = options.merged_over(definition.options)
+            payload = payload if definition.payload.is_any else definition.payload
+            result = result if definition.result.is_any else definition.result
+        if payload.is_any:
+            payload = PayloadType[Any](self._types[0])
+        if result.is_any:
+            result = PayloadType[Any](self._types[1], "result")
+        options = options.merged_over(self._defaults)
+        return Recipe(payload, result, options, encode_job_options(options), definition)
+
+
+def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int) -> NewJob:
+    """The job as it goes on the wire.
+
+    Raises:
+        InvalidPayloadError, NotJsonError, PayloadTooLargeError: its data.
+        InvalidOptionError: it would be due too far in the future.
+    """
+    data = recipe.payload.encode(draft.data, draft.name)
+    options, opts = recipe.options, recipe.opts
+    if draft.options is not NO_OPTIONS:
+        options = draft.options.merged_over(recipe.options)
+        opts = encode_job_options(options)
+    if options.size_limit is not None and len(data) > options.size_limit:
+        raise PayloadTooLargeError(draft.name, len(data), options.size_limit)
+    delay_ms, timestamp_ms = options.delay_ms or 0, options.timestamp_ms
+    if now_ms + delay_ms > LAST_DUE_MS:
+        raise InvalidOptionError("delay", options.delay, "BullMQ's format ends in September 2039, and the job would be due later")
+    return NewJob(
+        draft.name,
+        data,
+        opts,
+        now_ms if timestamp_ms is None else timestamp_ms,
+        delay_ms,
+        options.priority or 0,
+        bool(options.lifo),
+        options.job_id or "",
+    )
+
+
+def record_of(job_id: str, job: NewJob) -> JobRecord:
+    """What the server has stored for a job that was just added."""
+    return JobRecord(job_id, job.name, job.data, job.opts, job.timestamp_ms, job.delay_ms, job.priority)

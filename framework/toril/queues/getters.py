@@ -1,0 +1,157 @@
+"""Looking into a queue: single jobs, lists with paging, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Generic
+
+from typing_extensions import TypeVar
+
+from toril.errors import InvalidOptionError, JobNotFoundError
+from toril.queues.job import Job
+from toril.queues.states import NEWEST_FIRST, PENDING_STATES, STATES, JobState, state_key, state_of_key
+from toril.wire.codec import JobRecord
+from toril.wire.commands import QueueCommands
+
+DataT = TypeVar("DataT", default=Any)
+ResultT = TypeVar("ResultT", default=Any)
+
+_MOST_REFILLS: Final = 100
+
+
+class QueueGetters(Generic[DataT, ResultT]):
+    """The reading half of `Queue`.
+
+    Lists take `start` and `end` as Redis does: both included, `-1` is the last.
+    """
+
+    name: str
+
+    async def find_job(self, job_id: str) -> Job[DataT, ResultT] | None:
+        """The job with this id, or None."""
+        record = await (await self._use()).find_job(job_id)
+        return None if record is None else self._job(record)
+
+    async def get_job(self, job_id: str) -> Job[DataT, ResultT]:
+        """The job with this id. Raises JobNotFoundError."""
+        job = await self.find_job(job_id)
+        if job is None:
+            raise JobNotFoundError(job_id, self.name)
+        return job
+
+    async def find_state(self, job_id: str) -> JobState | None:
+        """Where the job is; None if there is no such job."""
+        return state_of_key(await (await self._use()).get_state(job_id))
+
+    async def get_jobs(
+        self, states: JobState | Iterable[JobState] = STATES, start: int = 0, end: int = -1, *, ascending: bool = False
+    ) -> list[Job[DataT, ResultT]]:
+        """Jobs of one or several states, state by state; `start` and `end` count in each of them.
+
+        Args:
+            states: one state, or several.
+            start: the first to return.
+            end: the last to return.
+            ascending: begin with the job that is oldest, or runs first; otherwise with the newest.
+        """
+        jobs: list[Job[DataT, ResultT]] = []
+        for state in _checked(states):
+            jobs += await self._list(state, start, end, ascending=ascending)
+        return jobs
+
+    async def get_waiting(self, start: int = 0, end: int = -1) -> list[Job[DataT, ResultT]]:
+        """Waiting jobs, the one that runs first in front."""
+        return await self._list("waiting", start, end)
+
+    async def get_active(self, start: int = 0, end: int = -1) -> list[Job[DataT, ResultT]]:
+        """Running jobs, the one that was claimed first in front."""
+        return await self._list("active", start, end)
+
+    async def get_delayed(self, start: int = 0, end: int = -1) -> list[Job[DataT, ResultT]]:
+        """Delayed jobs, the one that is due first in front."""
+        return await self._list("delayed", start, end)
+
+    async def get_prioritized(self, start: int = 0, end: int = -1) -> list[Job[DataT, ResultT]]:
+        """Prioritized jobs, the one that runs first in front."""
+        return await self._list("prioritized", start, end)
+
+    async def get_waiting_children(self, start: int = 0, end: int = -1) -> list[Job[DataT, ResultT]]:
+        """Jobs that wait for their children, the one that has waited longest in front."""
+        return await self._list("waiting-children", start, end)
+
+    async def get_completed(self, start: int = 0, end: int = -1) -> list[Job[DataT, ResultT]]:
+        """Completed jobs, the latest in front."""
+        return await self._list("completed", start, end)
+
+    async def get_failed(self, start: int = 0, end: int = -1) -> list[Job[DataT, ResultT]]:
+        """Jobs that failed for good, the latest in front."""
+        return await self._list("failed", start, end)
+
+    async def get_job_counts(self, *states: JobState) -> dict[JobState, int]:
+        """How many jobs each of these states has, at one instant; of all states if none is given."""
+        asked = _checked(states or STATES)
+        return dict(zip(asked, await (await self._use()).count([state_key(state) for state in asked]), strict=True))
+
+    async def count(self) -> int:
+        """How many jobs are yet to run: waiting, prioritized, delayed, and waiting for children."""
+        return sum((await self.get_job_counts(*PENDING_STATES)).values())
+
+    async def get_waiting_count(self) -> int:
+        """How many jobs may run now; those with a priority are counted by `get_prioritized_count`."""
+        return await self._count("waiting")
+
+    async def get_active_count(self) -> int:
+        """How many jobs run."""
+        return await self._count("active")
+
+    async def get_delayed_count(self) -> int:
+        """How many jobs wait for their time."""
+        return await self._count("delayed")
+
+    async def get_prioritized_count(self) -> int:
+        """How many jobs with a priority may run now."""
+        return await self._count("prioritized")
+
+    async def get_waiting_children_count(self) -> int:
+        """How many jobs wait for their children."""
+        return await self._count("waiting-children")
+
+    async def get_completed_count(self) -> int:
+        """How many completed jobs are kept."""
+        return await self._count("completed")
+
+    async def get_failed_count(self) -> int:
+        """How many failed jobs are kept."""
+        return await self._count("failed")
+
+    async def _count(self, state: JobState) -> int:
+        return (await self.get_job_counts(state))[state]
+
+    async def _list(self, state: JobState, start: int, end: int, *, ascending: bool | None = None) -> list[Job[DataT, ResultT]]:
+        """A page of one state. Ids whose job is gone (removed this instant, or by hand) are left out, and their places filled."""
+        oldest_first = state not in NEWEST_FIRST if ascending is None else ascending
+        commands = await self._use()
+        records: list[JobRecord] = []
+        for _ in range(_MOST_REFILLS):
+            ids = await commands.list_ids(state_key(state), start, end, ascending=oldest_first)
+            found = [record for record in await commands.find_jobs(ids) if record is not None]
+            records += found
+            missing = len(ids) - len(found)
+            if not missing or end < 0 or start < 0:
+                break
+            start, end = end + 1, end + missing
+        return [self._job(record) for record in records]
+
+    async def _use(self) -> QueueCommands:
+        raise NotImplementedError
+
+    def _job(self, record: JobRecord) -> Job[DataT, ResultT]:
+        raise NotImplementedError
+
+
+def _checked(states: JobState | Iterable[JobState]) -> list[JobState]:
+    asked: list[JobState] = [states] if isinstance(states, str) else list(states)
+    for state in asked:
+        if state not in STATES:
+            raise InvalidOptionError("states", state, f"the states of a job are {', '.join(STATES)}")
+    return asked

@@ -1,0 +1,273 @@
+"""The options of jobs and queues: what users may say, checked when they say it.
+
+An option that isn't given is None, so options can be laid over each other (`JobOptions.merged_over`):
+queue defaults < definition < handler < call. Times are `timedelta` or text such as `"5s"`; what is kept is a `timedelta`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Any, Final, TypedDict
+
+from toril.durations import Duration
+from toril.errors import InvalidOptionError
+from toril.queues.option_checks import (
+    check_duration,
+    check_flag,
+    check_job_id,
+    check_priority,
+    check_timestamp,
+    check_whole,
+    ms_of,
+)
+from toril.wire.commands import keep_rule
+from toril.wire.keys import DEFAULT_PREFIX, QueueKeys
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How long a failed job waits for its next attempt. Made by `fixed`, `exponential` and `custom`."""
+
+    strategy: str
+    delay: Duration | None = None
+    jitter: float = 0.0
+    """Which part of the wait is left to chance: 0.5 waits between half and all of it. It never makes a wait longer."""
+    cap: Duration | None = None
+    """The longest wait (ours: Node workers that share the queue don't know it)."""
+
+    def __post_init__(self) -> None:
+        if type(self.strategy) is not str or not self.strategy:
+            raise InvalidOptionError("backoff.strategy", self.strategy, "the name of a strategy is text, and not empty")
+        check_duration(self, "delay", "backoff.delay")
+        check_duration(self, "cap", "backoff.cap")
+        if type(self.jitter) not in {int, float} or not 0 <= self.jitter <= 1:
+            raise InvalidOptionError("backoff.jitter", self.jitter, "it is a part of the wait: write a number from 0 to 1, such as 0.5")
+
+    @property
+    def delay_ms(self) -> int | None:
+        return ms_of(self.delay)
+
+    @property
+    def cap_ms(self) -> int | None:
+        return ms_of(self.cap)
+
+
+def fixed(delay: Duration, *, jitter: float = 0.0) -> Backoff:
+    """The same wait before every further attempt, shortened by up to `jitter` of it at random."""
+    return Backoff(strategy="fixed", delay=delay, jitter=jitter)
+
+
+def exponential(delay: Duration, *, jitter: float = 0.5, cap: Duration | None = "1h") -> Backoff:
+    """A wait that begins with `delay` and doubles with each failed attempt up to `cap`, shortened by up to `jitter` of it at random."""
+    return Backoff(strategy="exponential", delay=delay, jitter=jitter, cap=cap)
+
+
+def custom(strategy: str, *, delay: Duration | None = None) -> Backoff:
+    """A strategy that the queue's workers know by this name; Node workers on the same queue must know it, too."""
+    if strategy in {"fixed", "exponential"}:
+        raise InvalidOptionError("backoff.strategy", strategy, f"this strategy is built in: write {strategy}(…) instead of custom(…)")
+    return Backoff(strategy=strategy, delay=delay)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepJobs:
+    """How many ended jobs stay, and for how long. It is applied when a job of the same kind ends; no timer does it."""
+
+    count: int | None = None
+    """Only the newest so many; 0 keeps none."""
+    age: Duration | None = None
+    """None that ended longer ago; in whole seconds."""
+    limit: int | None = None
+    """How many jobs of too high an age are removed at a time (not set: 1,000)."""
+
+    def __post_init__(self) -> None:
+        check_whole("count", self.count, 0)
+        check_whole("limit", self.limit, 1)
+        check_duration(self, "age")
+        if self.count is None and self.age is None:
+            raise InvalidOptionError("count", None, "KeepJobs needs a count, an age, or both; to keep all jobs, write False instead")
+        if (self.age_ms or 0) % 1_000:
+            raise InvalidOptionError("age", self.age, "the age of ended jobs is counted in whole seconds")
+
+    @classmethod
+    def unchecked(cls, count: int | None, age: timedelta | None, limit: int | None) -> KeepJobs:
+        """A rule that stands on the wire already, where an age may have parts of a second."""
+        keep = object.__new__(cls)
+        for name, value in (("count", count), ("age", age), ("limit", limit)):
+            object.__setattr__(keep, name, value)
+        return keep
+
+    @property
+    def age_ms(self) -> int | None:
+        return ms_of(self.age)
+
+
+def keep_text(keep: bool | int | KeepJobs | None) -> str | None:
+    """A `remove_on_…` option as the scripts take it; None if it isn't set: then the worker's own rule applies."""
+    if keep is None:
+        return None
+    if isinstance(keep, KeepJobs):
+        return keep_rule(keep.count, keep.age_ms, keep.limit)
+    if isinstance(keep, bool):
+        return keep_rule(0 if keep else None, None)
+    return keep_rule(keep, None)
+
+
+def _check_keep(name: str, keep: object) -> None:
+    if keep is None or isinstance(keep, (bool, KeepJobs)):
+        return
+    if not isinstance(keep, int) or keep < 0:
+        raise InvalidOptionError(name, keep, "write True, False, how many jobs to keep, or KeepJobs(count=…, age=…)")
+
+
+class JobOptionFields(TypedDict, total=False):
+    """The options of a job as keyword arguments; `JobOptions` says what they mean."""
+
+    attempts: int | None
+    backoff: Backoff | None
+    delay: Duration | None
+    priority: int | None
+    lifo: bool | None
+    timeout: Duration | None
+    remove_on_complete: bool | int | KeepJobs | None
+    remove_on_fail: bool | int | KeepJobs | None
+    job_id: str | None
+    timestamp: datetime | None
+    stack_trace_limit: int | None
+    keep_logs: int | None
+    size_limit: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class JobOptions:
+    """How a job is treated. None means "not said here".
+
+    Raises:
+        InvalidOptionError: names the option, its value and the fix.
+        InvalidDurationError: a duration that is a bare number, negative, or no duration.
+    """
+
+    attempts: int | None = None
+    """How often it is tried in all; not set, 0 and 1 all mean once."""
+    backoff: Backoff | None = None
+    """How long to wait before another attempt; not set: not at all."""
+    delay: Duration | None = None
+    """How long it waits before it may run for the first time. Decides before `priority`, which then counts when it is due."""
+    priority: int | None = None
+    """1 runs before 2, and so on up to 2,097,151; jobs without one (or with 0) run before all of these."""
+    lifo: bool | None = None
+    """Run it before those that wait already. Means nothing together with `delay` or `priority`."""
+    timeout: Duration | None = None
+    """How long one attempt may run before its handler is cancelled and the attempt counts as failed."""
+    remove_on_complete: bool | int | KeepJobs | None = None
+    """True: gone as soon as it has completed. A number: only the newest so many stay. Not set: the worker's rule."""
+    remove_on_fail: bool | int | KeepJobs | None = None
+    """The same for a job that failed for good."""
+    job_id: str | None = None
+    """An id of your own (empty: none). A job that exists under it already stays as it is, so adding twice adds once."""
+    timestamp: datetime | None = None
+    """When the job counts as created; not set: now. Must know its time zone."""
+    stack_trace_limit: int | None = None
+    """How many stack traces of failed attempts are kept; not set: all, 0: none."""
+    keep_logs: int | None = None
+    """How many rows of the job's log are kept; not set: all."""
+    size_limit: int | None = None
+    """How many bytes of JSON the data may have; bigger data is refused when it is added."""
+
+    def __post_init__(self) -> None:
+        check_whole("attempts", self.attempts, 0)
+        check_whole("stack_trace_limit", self.stack_trace_limit, 0)
+        check_whole("keep_logs", self.keep_logs, 1)
+        check_whole("size_limit", self.size_limit, 1)
+        check_priority(self.priority)
+        check_flag("lifo", self.lifo)
+        check_timestamp(self.timestamp)
+        check_duration(self, "delay")
+        check_duration(self, "timeout")
+        if self.timeout_ms == 0:
+            raise InvalidOptionError("timeout", self.timeout, "no handler ends in no time; leave the option out for no timeout")
+        if self.backoff is not None and type(self.backoff) is not Backoff:
+            raise InvalidOptionError("backoff", self.backoff, 'write fixed("5s"), exponential("1s") or custom("name")')
+        _check_keep("remove_on_complete", self.remove_on_complete)
+        _check_keep("remove_on_fail", self.remove_on_fail)
+        if self.job_id is not None and self.job_id != "":
+            check_job_id(self.job_id)
+
+    @property
+    def delay_ms(self) -> int | None:
+        return ms_of(self.delay)
+
+    @property
+    def timeout_ms(self) -> int | None:
+        return ms_of(self.timeout)
+
+    @property
+    def timestamp_ms(self) -> int | None:
+        return None if self.timestamp is None else (self.timestamp - _EPOCH) // _MILLISECOND
+
+    def merged_over(self, base: JobOptions) -> JobOptions:
+        """These options, and those of `base` where nothing is said here.
+
+        >>> JobOptions(attempts=5).merged_over(JobOptions(attempts=3, priority=1))
+        JobOptions(attempts=5, priority=1)
+        """
+        if base is NO_OPTIONS:
+            return self
+        if self is NO_OPTIONS:
+            return base
+        both = zip(_FIELDS, _values_of(self), _values_of(base), strict=True)
+        return JobOptions.unchecked({name: under if over is None else over for name, over, under in both})
+
+    @classmethod
+    def unchecked(cls, values: Mapping[str, Any]) -> JobOptions:
+        """Options whose values have been checked before, or have to be taken as they are. Each field must be there."""
+        options = object.__new__(cls)
+        put = object.__setattr__
+        for name, value in values.items():
+            put(options, name, value)
+        return options
+
+    def said(self) -> dict[str, Any]:
+        """The options that are set, by their names."""
+        return {name: value for name, value in zip(_FIELDS, _values_of(self), strict=True) if value is not None}
+
+    def __repr__(self) -> str:
+        return f"JobOptions({', '.join(f'{name}={value!r}' for name, value in self.said().items())})"
+
+
+_FIELDS: Final = tuple(JobOptions.__dataclass_fields__)
+_values_of: Final[Callable[[JobOptions], tuple[Any, ...]]] = attrgetter(*_FIELDS)
+
+NO_OPTIONS: Final = JobOptions()
+"""Nothing said at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOptions:
+    """A queue as an application registers it.
+
+    Raises:
+        InvalidOptionError: names the option, its value and the fix.
+    """
+
+    name: str = field(kw_only=False)
+    prefix: str | None = None
+    """What the queue's keys begin with; shared with the Node side. Not set: the application's, `bull` unless that says otherwise."""
+    default_job_options: JobOptions = NO_OPTIONS
+    """What its jobs have unless their definition, handler or `add` says otherwise."""
+    keep_completed: KeepJobs | None = KeepJobs(count=1_000, age="24h")
+    """What its worker keeps of completed jobs that don't say it themselves; None: all."""
+    keep_failed: KeepJobs | None = KeepJobs(count=10_000, age="30d")
+    """The same for failed jobs."""
+    max_events: int | None = None
+    """About how many events the stream keeps; not set: what stands in the server already, else 10,000."""
+
+    def __post_init__(self) -> None:
+        QueueKeys(DEFAULT_PREFIX if self.prefix is None else self.prefix, self.name)  # checks both names
+        check_whole("max_events", self.max_events, 1)

@@ -1,0 +1,277 @@
+"""A queue: adds jobs, looks at them, removes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Generic, Self, overload
+
+from typing_extensions import TypeVar, Unpack
+
+from toril.clock import Clock, SystemClock
+from toril.errors import QueueClosedError, TorilError
+from toril.queues.drafts import MISSING, JobDraft, KnownName, Recipe, Recipes, draft_of, new_job, record_of
+from toril.queues.getters import QueueGetters
+from toril.queues.job import Job
+from toril.queues.job_def import JobDef
+from toril.queues.opening import open_server
+from toril.queues.option_checks import check_whole
+from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, KeepJobs
+from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
+from toril.queues.results import Results
+from toril.queues.type_arguments import type_arguments
+from toril.wire.codec import JobRecord
+from toril.wire.commands import NewJob, QueueCommands
+from toril.wire.connection import Server
+from toril.wire.keys import DEFAULT_PREFIX, QueueKeys
+
+DataT = TypeVar("DataT", default=Any)
+ResultT = TypeVar("ResultT", default=Any)
+D = TypeVar("D")
+R = TypeVar("R")
+
+
+class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
+    """A queue of jobs: `async with Queue("emails") as emails: await emails.add("welcome", {"to": "ann@example.com"})`.
+
+    Nothing connects before the first call. `Queue[Resize, str]("images")` says of what type all its jobs are; a `JobDef` says it
+    of the jobs of one name.
+
+    Args:
+        name: the queue's name; must not hold a colon.
+        prefix: what its keys begin with; the same as on the Node side.
+        url: where the server is. Without one `REDIS_URL` is used, and without that the embedded server.
+        server: a server that is open already and is shared; the queue doesn't close it.
+        clock: what time it is; tests move theirs.
+        default_job_options: what its jobs have unless their definition, handler or `add` says otherwise.
+        keep_completed: what its worker keeps of completed jobs that don't say it themselves; None keeps all.
+        keep_failed: the same for failed jobs.
+        max_events: about how many events the stream keeps; not set: what stands in the server already, else 10,000.
+
+    Raises:
+        InvalidOptionError, InvalidRedisUrlError
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        url: str | None = None,
+        server: Server | None = None,
+        clock: Clock | None = None,
+        default_job_options: JobOptions = NO_OPTIONS,
+        keep_completed: KeepJobs | None = None,
+        keep_failed: KeepJobs | None = None,
+        max_events: int | None = None,
+    ) -> None:
+        check_whole("max_events", max_events, 1)
+        self.keys = QueueKeys(prefix, name)
+        self.name = name
+        self.prefix = prefix
+        self.clock: Clock = clock or SystemClock()
+        self.default_job_options = default_job_options
+        self.keep_completed = keep_completed
+        self.keep_failed = keep_failed
+        self._recipes = Recipes(default_job_options)
+        self._has_types = False
+        self._url = url
+        self._max_events = max_events
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._is_closed = False
+        self._server = server
+        self._commands = None if server is None else QueueCommands(server, self.keys)
+        self._results: Results | None = None
+
+    # ── open and close ────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def server(self) -> Server:
+        """The server it uses. Raises QueueClosedError before it is known (see `open`) and after `close`."""
+        if self._server is None or self._is_closed:
+            raise QueueClosedError(f"queue {self.name!r}", "closed" if self._is_closed else "not open")
+        return self._server
+
+    @property
+    def commands(self) -> QueueCommands:
+        """The operations of the protocol on this queue. Raises what `server` raises."""
+        if self._commands is None or self._is_closed:
+            raise QueueClosedError(f"queue {self.name!r}", "closed" if self._is_closed else "not open")
+        return self._commands
+
+    @property
+    def results(self) -> Results:
+        """What `Job.result` waits with. Raises what `server` raises."""
+        if self._results is None:
+            self._results = Results(self.server, self.commands, self.clock)
+        return self._results
+
+    async def open(self) -> Self:
+        """Find the server, and start the embedded one if that is needed. The first call does it otherwise. May be called twice.
+
+        Raises:
+            QueueClosedError: after `close`; a queue can't be opened again.
+            EmbeddedServerError, InvalidRedisUrlError
+        """
+        async with self._opening:
+            if self._is_closed:
+                raise QueueClosedError(f"queue {self.name!r}")
+            if self._server is None:
+                self._server = await self._stack.enter_async_context(open_server(self._url))
+                self._commands = QueueCommands(self._server, self.keys)
+        return self
+
+    async def close(self) -> None:
+        """Close what the queue has opened itself; who waits for a result gets QueueClosedError. May be called twice."""
+        async with self._opening:
+            self._is_closed = True
+            if self._results is not None:
+                await self._results.aclose()
+            await self._stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    # ── adding ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def job(
+        self, name: JobDef[D, R], data: D | Mapping[str, object], *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+    ) -> JobDraft[D, R]: ...
+
+    @overload
+    def job(self, name: JobDef[None, R], *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]) -> JobDraft[None, R]: ...
+
+    @overload
+    def job(
+        self, name: str, data: DataT | Mapping[str, object] = ..., *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+    ) -> JobDraft[DataT, ResultT]: ...
+
+    @overload
+    def job(
+        self, data: DataT | Mapping[str, object], /, *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+    ) -> JobDraft[DataT, ResultT]: ...
+
+    def job(
+        self, name: Any = MISSING, data: Any = MISSING, *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+    ) -> JobDraft[Any, Any]:
+        """A job for `add_many`; takes what `add` takes, and sends nothing. The data is checked when it is added."""
+        said = NO_OPTIONS if options is None else options
+        if fields:
+            said = JobOptions(**fields).merged_over(said)
+        return draft_of(name, data, said)
+
+    @overload
+    async def add(
+        self, name: JobDef[D, R], data: D | Mapping[str, object], *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+    ) -> Job[D, R]: ...
+
+    @overload
+    async def add(self, name: JobDef[None, R], *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]) -> Job[None, R]: ...
+
+    @overload
+    async def add(
+        self, name: str, data: DataT | Mapping[str, object] = ..., *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+    ) -> Job[DataT, ResultT]: ...
+
+    @overload
+    async def add(
+        self, data: DataT | Mapping[str, object], /, *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+    ) -> Job[DataT, ResultT]: ...
+
+    async def add(
+        self, name: Any = MISSING, data: Any = MISSING, *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+    ) -> Job[Any, Any]:
+        """Add a job.
+
+        Args:
+            name: a definition, or the job's name; `add(data)` without one uses the name `__default__`.
+            data: a value of the definition's type, or a mapping that fits it; for a mere name whatever JSON can hold. If this
+                process knows the type that the name's handler takes, the data must fit it, too.
+            options: how the job is treated; laid over what handler, definition and queue say.
+            fields: the same as keywords, laid over `options`: `delay="5m", attempts=3, backoff=exponential("1s")`.
+
+        Returns:
+            The job. If its `job_id` exists already, nothing was added and the existing job stays as it is; `refresh()` reads it.
+
+        Raises:
+            InvalidOptionError, InvalidPayloadError, NotJsonError, PayloadTooLargeError: nothing was sent.
+            ServerUnreachableError: nothing was added.
+            AddOutcomeUnknownError: the reply was lost, so the job may or may not have been added. Adding again with the same
+                `job_id` is safe.
+        """
+        jobs = await self.add_many([self.job(name, data, options=options, **fields)])
+        return jobs[0]
+
+    async def add_many(self, jobs: Iterable[JobDraft[D, R]]) -> list[Job[D, R]]:
+        """Add many jobs in one round trip (1,000 at a time), in order: `add_many([queue.job("a", {...}), queue.job("b", {...})])`.
+
+        All are checked before the first is sent, so that a bad one leaves nothing behind. Raises what `add` raises.
+        """
+        drafts = list(jobs)
+        commands = await self._use()
+        now_ms = self.clock.now_ms()
+        encoded = [self._encode(index, len(drafts), draft, now_ms) for index, draft in enumerate(drafts)]
+        if not encoded:
+            return []
+        ids = await commands.add(encoded, now_ms)
+        return [self._job(record_of(job_id, job), draft.definition) for job_id, job, draft in zip(ids, encoded, drafts, strict=True)]
+
+    def register_payload(
+        self, name: str, payload: PayloadType[Any] = ANY_DATA, *, result: PayloadType[Any] = ANY_RESULT, options: JobOptions = NO_OPTIONS
+    ) -> None:
+        """Tell what the handler of this name in this process takes and returns, and with which options its jobs are added.
+
+        From then on `add` checks the data of jobs of this name, and jobs that are read have it as this type.
+        """
+        self._recipes.learn(name, KnownName(payload, result, options))
+
+    # ── removing ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def remove(self, job_id: str) -> bool:
+        """Remove a job and all that belongs to it. False if a worker is running it; True also if there is no such job.
+
+        Raises:
+            JobStateError: it is the pending iteration of a job scheduler.
+        """
+        return await (await self._use()).remove(job_id)
+
+    def __repr__(self) -> str:
+        return f"<Queue {self.keys.qualified_name}>"
+
+    async def _use(self) -> QueueCommands:
+        if self._commands is None:
+            await self.open()
+        commands = self.commands
+        if self._max_events is not None:
+            count, self._max_events = self._max_events, None
+            try:
+                await commands.set_max_events(count)
+            except BaseException:
+                self._max_events = count  # the next call tries again
+                raise
+        return commands
+
+    def _encode(self, index: int, count: int, draft: JobDraft[Any, Any], now_ms: int) -> NewJob:
+        try:
+            return new_job(draft, self._recipe(draft.name, draft.definition), now_ms)
+        except TorilError as error:
+            if count > 1:
+                error.add_note(f"in entry {index} of add_many, a job named {draft.name!r}; none of the {count} jobs was added")
+            raise
+
+    def _recipe(self, name: str, definition: JobDef[Any, Any] | None) -> Recipe:
+        if not self._has_types:  # they are noted on the queue after __init__
+            self._recipes.set_types(*type_arguments(self, Queue))
+            self._has_types = True
+        return self._recipes.find(name, definition)
+
+    def _job(self, record: JobRecord, definition: JobDef[Any, Any] | None = None) -> Job[Any, Any]:
+        recipe = self._recipe(record.name, definition)
+        return Job(self, record, payload=recipe.payload, result_type=recipe.result)
