@@ -1,0 +1,1 @@
+"""Runs the jobs of one queue. The parts are drawn in `worker.py`."""

@@ -1,0 +1,188 @@
+"""One claimed job -> its outcome. Nothing that a user's code raises gets out of here.
+
+The order within an attempt: payload validated → handler runs → result serialised → job scope closed → outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+from toril.clock import Clock
+from toril.durations import to_ms
+from toril.errors import (
+    DelayedError,
+    InvalidPayloadError,
+    JobTimeoutError,
+    NotJsonError,
+    UnknownJobNameError,
+    UnrecoverableError,
+    WaitingError,
+)
+from toril.queues.backoff import next_delay_ms
+from toril.queues.job import Job
+from toril.telemetry.context import LOG_CONTEXT
+from toril.telemetry.logs import get_logger
+from toril.wire.codec import from_json_or, to_json
+from toril.worker.options import WorkerOptions
+from toril.worker.outcome import Abandoned, Completed, Failed, Outcome, PutBack, PutOff, Retry, UnknownName
+from toril.worker.processor import Handler, HandlerCall, Registry
+from toril.worker.running import CancelReason, RunningJob
+
+log = get_logger(__name__)
+
+MAX_STACK_CHARACTERS = 20_000
+"""A longer stack (endless recursion, a huge message) loses its middle: it is stored once per attempt, in the server's memory."""
+
+SCHEDULED_DELAY_MS = 5_000
+
+
+class Executor:
+    """Runs attempts. It keeps nothing of them.
+
+    Args:
+        registry: the handlers.
+        options: the worker's.
+        clock: bounds attempts that have a timeout.
+        threads: where plain functions run.
+    """
+
+    def __init__(self, registry: Registry, options: WorkerOptions, clock: Clock, threads: ThreadPoolExecutor) -> None:
+        self._registry = registry
+        self._options = options
+        self._clock = clock
+        self._threads = threads
+
+    async def attempt(self, running: RunningJob) -> Outcome:
+        """Run one attempt to its end. Only the end of the whole process stops it from returning an outcome."""
+        job = running.job
+        LOG_CONTEXT.set(job)
+        try:
+            if running.handler is None or job.record.deferred_failure is not None or job.record.scheduler_id is not None:
+                return self._without_running(running)
+            return await self._call(running, running.handler)
+        except asyncio.CancelledError as error:
+            return self.cancelled(running, error)
+        except (DelayedError, WaitingError) as signal:
+            return PutOff(to_ms(signal.delay, "DelayedError.delay")) if isinstance(signal, DelayedError) else PutBack()
+        except BaseException as error:  # a handler's error is its outcome; even SystemExit must not end the worker
+            return self.failure(running, error)
+
+    def failure(self, running: RunningJob, error: BaseException) -> Retry | Failed:
+        """What follows from an error: another attempt, or the end (wire §8)."""
+        job, policy = running.job, running.policy
+        reason, stack = describe(error), self._stacks(running, error)
+        attempt = job.attempts_made + 1
+        if attempt < policy.attempts and not _is_final(error):
+            try:
+                delay_ms = next_delay_ms(
+                    policy.backoff, attempt, error, job, strategies=self._options.backoff_strategies, random=random.random
+                )
+            except Exception as strategy_error:  # noqa: BLE001 -- a user's strategy; its job must still end
+                log.error("backoff strategy failed", queue=job.queue_name, job_id=job.id, exc_info=strategy_error)
+                return Failed(strategy_error, describe(strategy_error), self._stacks(running, strategy_error))
+            if delay_ms is not None:
+                return Retry(error, reason, stack, delay_ms)
+        return Failed(error, reason, stack)
+
+    def _without_running(self, running: RunningJob) -> Outcome:
+        job = running.job
+        deferred = job.record.deferred_failure
+        if deferred is not None:
+            return self.failure(running, UnrecoverableError(deferred))
+        if job.record.scheduler_id is not None:
+            # Whoever claims an iteration must create the next one; until schedules exist here, it is left to others.
+            log.warning("an iteration of a job scheduler was put off: this version can't run it", queue=job.queue_name, job_id=job.id)
+            return PutOff(SCHEDULED_DELAY_MS)
+        unknown = UnknownJobNameError(job.id, job.queue_name, job.name, self._registry.names)
+        if self._options.unknown_names == "fail":
+            return Failed(unknown, describe(unknown), self._stacks(running, unknown))
+        log.warning(
+            "no handler for this job's name; put back, since a newer deploy may own it", job_name=job.name, known=self._registry.names
+        )
+        return UnknownName(unknown, describe(unknown), self._stacks(running, unknown))
+
+    async def _call(self, running: RunningJob, handler: Handler) -> Outcome:
+        job = running.job
+        _ = job.data  # reads and checks it, before anything is opened for this attempt
+        timeout_ms = running.policy.timeout_ms or handler.timeout_ms
+        if timeout_ms is None:
+            return await self._run(handler, job)
+        try:
+            async with self._clock.timeout(timeout_ms) as limit:
+                return await self._run(handler, job)
+        except TimeoutError as error:
+            if not limit.expired() or running.cancel_reason is not None:
+                raise  # the handler's own
+            raise JobTimeoutError(job.id, job.queue_name, timeout_ms) from error
+
+    async def _run(self, handler: Handler, job: Job[Any, Any]) -> Outcome:
+        if handler.scope is None:
+            assert handler.call is not None
+            return await self._result(handler, handler.call, job)
+        async with handler.scope(job) as call:
+            return await self._result(handler, call, job)
+
+    async def _result(self, handler: Handler, call: HandlerCall, job: Job[Any, Any]) -> Completed:
+        result: object = await (call(job) if handler.is_async else self._in_thread(call, job))
+        return Completed(b"null" if result is None else handler.result.encode(result, job.name), result)
+
+    async def _in_thread(self, call: HandlerCall, job: Job[Any, Any]) -> object:
+        """Run a plain function in a thread. It can't be stopped: when cancelled, it is told so, and waited for all the same."""
+        context = contextvars.copy_context()
+        work = asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(call, job))
+        cancelled: asyncio.CancelledError | None = None
+        while not work.done():
+            try:
+                await asyncio.wait({work})
+            except asyncio.CancelledError as error:
+                cancelled = error
+                job.cancelled.set()
+        if cancelled is not None:
+            work.exception()  # it no longer counts
+            raise cancelled
+        return work.result()
+
+    def cancelled(self, running: RunningJob, error: asyncio.CancelledError) -> Outcome:
+        """What follows from a cancellation: that depends on who cancelled."""
+        match running.cancel_reason:
+            case CancelReason.STOP:
+                return PutBack()
+            case CancelReason.LOCK_LOST:
+                return Abandoned()
+            case None:
+                return self.failure(running, error)  # the handler cancelled itself, or let something's cancellation out
+
+    def _stacks(self, running: RunningJob, error: BaseException) -> bytes:
+        """The stacks of all attempts as JSON, oldest first, cut to the newest as many as the job wants."""
+        limit = running.policy.stack_trace_limit
+        earlier = from_json_or(running.job.record.stack_trace, [])
+        stacks = [str(text) for text in cast("list[object]", earlier)] if isinstance(earlier, list) else []
+        stacks.append(shortened("".join(traceback.format_exception(error))))
+        return to_json(stacks[-limit:] if limit else [], "the stack traces")
+
+
+def describe(error: BaseException) -> str:
+    """The reason that is stored: never empty, since Node tools take a job for failed by it."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 -- a user's __str__
+        text = ""
+    return shortened(text) or type(error).__name__
+
+
+def shortened(text: str) -> str:
+    """`text` as it may go on the wire: no lone surrogates, and not longer than MAX_STACK_CHARACTERS."""
+    if len(text) > MAX_STACK_CHARACTERS:
+        half = MAX_STACK_CHARACTERS // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _is_final(error: BaseException) -> bool:
+    """Errors that another attempt can't mend. Node's own class is known by its name only."""
+    return isinstance(error, (UnrecoverableError, InvalidPayloadError, NotJsonError)) or type(error).__name__ == "UnrecoverableError"

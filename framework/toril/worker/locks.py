@@ -1,0 +1,150 @@
+"""Keeps the locks of running jobs, from a thread of its own with a connection of its own, and watches the event loop.
+
+A handler that blocks the event loop must not lose its job, so renewal can't depend on the loop. (Only C code that holds the
+GIL for longer than the lock lasts can still starve it.)
+
+    loop     beats every 250 ms ──────────────┐
+    thread   looks every 500 ms: ─► beat old? ─► the running handler is named in the log, with its stack
+                                 ─► renewal due? ─► all locks in one call ─► lost ones are reported to the loop
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self, cast
+
+import redis
+
+from toril.clock import Clock
+from toril.telemetry.logs import get_logger
+from toril.telemetry.redaction import redact_text
+from toril.wire import scripts
+from toril.wire.connection import Server
+from toril.wire.keys import QueueKeys
+from toril.worker.options import WorkerOptions
+from toril.worker.running import RunningJob
+
+log = get_logger(__name__)
+
+BEAT_S: Final = 0.25
+TICK_MS: Final = 500
+RETRY_MS: Final = 500
+
+LOST_REASONS: Final = {-2: "it expired, or the job was removed", -6: "another worker holds it"}
+
+
+class LockKeeper:
+    """A context manager: the renewal thread lives exactly as long as its block.
+
+    Args:
+        running: the jobs that run, by token; changed by the loop, read by the thread.
+        on_lost: called in the loop for each lost lock, with the token and why.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        keys: QueueKeys,
+        options: WorkerOptions,
+        clock: Clock,
+        running: dict[str, RunningJob],
+        on_lost: Callable[[str, str], None],
+    ) -> None:
+        self._server = server
+        self._keys = keys
+        self._options = options
+        self._clock = clock
+        self._running = running
+        self._on_lost = on_lost
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._beat = 0.0
+        self._beat_timer: asyncio.TimerHandle | None = None
+        self.loop_blocks = 0
+        """How often the loop was blocked for longer than `loop_block_warning`."""
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._keep_beating()
+        self._thread = threading.Thread(target=self._run, name=f"toril locks {self._keys.queue}", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+        if self._thread is not None:
+            self._thread.join(timeout=5)  # bounded: its socket timeout is shorter
+
+    def _keep_beating(self) -> None:
+        self._beat = time.monotonic()
+        self._beat_timer = self._loop.call_later(BEAT_S, self._keep_beating)
+
+    # ── in the thread ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _run(self) -> None:
+        interval_ms = self._options.lock_ms // 3
+        client = self._server.thread_client(timeout_ms=min(3_000, interval_ms))
+        due_ms = self._clock.now_ms() + interval_ms
+        reported = 0.0
+        try:
+            while not self._clock.wait(self._stop, min(TICK_MS, interval_ms)):
+                blocked_ms = (time.monotonic() - self._beat) * 1_000
+                if blocked_ms > self._options.loop_block_warning_ms and self._beat != reported:
+                    reported = self._beat
+                    self._report_blocked_loop(blocked_ms)
+                if blocked_ms > self._options.max_loop_block_ms:
+                    continue  # not busy but dead: let others have the jobs
+                now_ms = self._clock.now_ms()
+                if not due_ms - interval_ms <= now_ms < due_ms:  # due, or the clock was set back
+                    due_ms = now_ms + (interval_ms if self._renew(client) else min(RETRY_MS, interval_ms))
+        finally:
+            client.close()
+
+    def _renew(self, client: redis.Redis) -> bool:
+        """Extend all locks in one call; whether the server answered."""
+        held = list(self._running.copy())
+        if not held:
+            return True
+        args: list[str | int] = [self._options.lock_ms]
+        for token in held:
+            running = self._running.get(token)
+            if running is not None:
+                args += (running.job.id, token)
+        script = scripts.load("renew_locks")
+        try:
+            try:
+                reply = client.evalsha(script.sha1, 1, self._keys.base, *args)
+            except redis.exceptions.NoScriptError:
+                reply = client.eval(script.text, 1, self._keys.base, *args)
+        except (redis.RedisError, OSError) as error:
+            log.warning("locks could not be renewed; trying again", queue=self._keys.queue, error=redact_text(str(error)))
+            return False
+        flat = cast("list[bytes | int]", reply)
+        tokens = {str(args[i]): str(args[i + 1]) for i in range(1, len(args), 2)}
+        for job_id, code in zip(flat[::2], flat[1::2], strict=True):
+            token = tokens[cast("bytes", job_id).decode()]
+            self._loop.call_soon_threadsafe(self._on_lost, token, LOST_REASONS.get(cast("int", code), "it is gone"))
+        return True
+
+    def _report_blocked_loop(self, blocked_ms: float) -> None:
+        self.loop_blocks += 1
+        task = asyncio.current_task(self._loop)
+        culprit = next((r for r in self._running.copy().values() if r.task is task), None) if task is not None else None
+        frame = sys._current_frames().get(self._loop_thread)  # pyright: ignore[reportPrivateUsage]  # the documented way to another thread's stack
+        log.warning(
+            "the event loop is blocked: make this handler a plain def, or await inside it",
+            queue=self._keys.queue,
+            blocked_ms=round(blocked_ms),
+            job_id=culprit.job.id if culprit else None,
+            job_name=culprit.job.name if culprit else None,
+            stack="".join(traceback.format_stack(frame)) if frame else None,
+        )

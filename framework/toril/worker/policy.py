@@ -1,0 +1,65 @@
+"""What a job's options mean for the worker: read once for each distinct text of options, since most jobs of a queue share one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from toril.queues.option_values import stored_options
+from toril.queues.options import Backoff, KeepJobs, keep_text
+
+_CACHE_SIZE: Final = 1_000
+
+DEFAULT_STACK_TRACES: Final = 10
+"""How many stacks a failed job keeps unless its options say otherwise. (BullMQ keeps all.)"""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPolicy:
+    """A job's options as the worker needs them."""
+
+    attempts: int
+    backoff: Backoff | None
+    lifo: bool
+    timeout_ms: int | None
+    keep_completed: str
+    """As `keep_rule` writes it."""
+    keep_failed: str
+    stack_trace_limit: int
+
+
+class Policies:
+    """The policies of one worker's jobs, by the text of their options.
+
+    Args:
+        keep_completed: what stays of jobs that don't say it themselves; None: all.
+        keep_failed: the same for failed ones.
+    """
+
+    def __init__(self, keep_completed: KeepJobs | None, keep_failed: KeepJobs | None) -> None:
+        self._keep_completed = keep_text(keep_completed) or ""
+        self._keep_failed = keep_text(keep_failed) or ""
+        self._cache: dict[bytes, JobPolicy] = {}
+
+    def of(self, opts: bytes) -> JobPolicy:
+        """The policy for this text of options."""
+        policy = self._cache.get(opts)
+        if policy is None:
+            if len(self._cache) >= _CACHE_SIZE:  # texts with an id or a time in them never come again
+                self._cache.clear()
+            policy = self._cache[opts] = self._read(opts)
+        return policy
+
+    def _read(self, opts: bytes) -> JobPolicy:
+        options = stored_options(opts)
+        completed, failed = keep_text(options.remove_on_complete), keep_text(options.remove_on_fail)
+        stack_limit = options.stack_trace_limit
+        return JobPolicy(
+            attempts=options.attempts or 0,
+            backoff=options.backoff,
+            lifo=options.lifo or False,
+            timeout_ms=options.timeout_ms,
+            keep_completed=self._keep_completed if completed is None else completed,
+            keep_failed=self._keep_failed if failed is None else failed,
+            stack_trace_limit=DEFAULT_STACK_TRACES if stack_limit is None else stack_limit,
+        )

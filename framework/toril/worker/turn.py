@@ -1,0 +1,294 @@
+"""The lanes: each sends turn after turn, and a turn first finishes what is gathered, then claims what fits.
+
+    gathered outcomes ─┐                    ┌─► job tasks ─► gathered outcomes
+                       ├─► lane 0: turn ────┤
+    free slots ────────┤                    └─► nothing there ─► doorbell.sleep()
+                       └─► lane 1: turn …     (while lane 0 waits for its reply, this process works and lane 1 sends)
+
+- A turn starts as soon as a lane is free and there is something to finish or a slot to fill; what comes meanwhile is gathered
+  for the next one. So a lone job is never held back, and a busy worker's batches grow by themselves.
+- What a turn asks for is reserved before it is sent (`slots.py`), so two lanes never claim for the same slot.
+- An outcome leaves the gathered list when its turn is sent. A turn without an answer is sent again unchanged, on a new
+  connection, until it is answered: the server knows it by its sequence number and does nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from redis import exceptions as redis_errors
+
+from toril.clock import Clock, Timer, real_sleep
+from toril.errors import ServerError
+from toril.telemetry.logs import get_logger
+from toril.wire.codec import JobRecord
+from toril.wire.commands import ClaimState, Ending, QueueCommands, TurnReply, TurnRequest
+from toril.wire.connection import Connection, backoff_ms
+from toril.worker.health import Health
+from toril.worker.slots import Reservation, Slots
+from toril.worker.waiting import Doorbell
+
+log = get_logger(__name__)
+
+LANES: Final = 2
+BATCH: Final = 50
+"""How many jobs one turn finishes, and how many it claims, at most: about 2 ms of the server's time."""
+
+FULL_NAMES_POLL_MS: Final = 100
+"""Jobs wait whose names are full here, so their ring means nothing to us; others may have come since."""
+
+FULL_NAMES_POLLS_FROM_START: Final = 10
+"""Every so many of these polls look from the front again: others take jobs from there, and what moved up was never looked at."""
+
+LONGEST_LIMIT_PAUSE_MS: Final = 30_000
+CLAIM_FAILED_PAUSE_MS: Final = 1_000
+
+NOTHING: Final = Reservation(0, ())
+
+
+@dataclass(slots=True)
+class Gathered:
+    """An outcome on its way to the server."""
+
+    ending: Ending
+    written: Callable[[int], None]
+    """Called with the server's code: 0, or why it refused (`replies.job_error`)."""
+    dropped: Callable[[Exception], None]
+    """Called instead if the server can't process it at all."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """One lane's own connection, and how many turns it has sent."""
+
+    name: str
+    connection: Connection
+    sequence: int = 0
+
+
+class Lanes:
+    """All lanes of one worker, and what they share.
+
+    Args:
+        start: called for each claimed job, with its lock token.
+        turn_ended: called after each turn.
+    """
+
+    def __init__(
+        self,
+        commands: QueueCommands,
+        lanes: list[Lane],
+        slots: Slots,
+        doorbell: Doorbell,
+        health: Health,
+        clock: Clock,
+        *,
+        lock_ms: int,
+        worker_name: str,
+        start: Callable[[str, JobRecord], None],
+        turn_ended: Callable[[], None],
+    ) -> None:
+        self._commands = commands
+        self._lanes = lanes
+        self._slots = slots
+        self._doorbell = doorbell
+        self._health = health
+        self._clock = clock
+        self._lock_ms = lock_ms
+        self._worker_name = worker_name
+        self._start = start
+        self._turn_ended = turn_ended
+        self._state = ClaimState.SATISFIED
+        self._gathered: deque[Gathered] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._under_way = 0
+        self._claims_under_way = 0
+        self._quiet = asyncio.Event()
+        self._is_claiming = True
+        self._may_claim = True
+        self._rings = 0
+        self._positions = (0, 0)
+        self._names_freed = 0
+        self._polls = 0
+        self._timer: Timer | None = None
+
+    # ── from outside ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def gather(self, gathered: Gathered) -> None:
+        """Write this outcome with the next turn."""
+        self._gathered.append(gathered)
+        self._wake_a_lane()
+
+    def look_again(self) -> None:
+        """There may be something to claim now."""
+        self._rings += 1
+        self._may_claim = True
+        self._wake_a_lane()
+
+    def stop_claiming(self) -> None:
+        """From now on only write outcomes."""
+        self._is_claiming = False
+        self._set_timer(None, 0)
+
+    @property
+    def unwritten(self) -> int:
+        """How many outcomes the server has not confirmed yet."""
+        return len(self._gathered) + self._under_way
+
+    async def wait_until_quiet(self) -> None:
+        """Wait until nothing is gathered and no turn is under way."""
+        while self._gathered or self._under_way:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    @property
+    def found_nothing(self) -> bool:
+        """Whether the last look at the queue found nothing to claim now, nothing runs, and nothing waits to be written."""
+        if self._may_claim or self._state not in (ClaimState.EMPTY, ClaimState.BLOCKED):
+            return False
+        return self._slots.running == 0 and not self._gathered and self._under_way == 0
+
+    async def run_forever(self, lane: Lane) -> None:
+        """Send turn after turn until cancelled."""
+        while True:
+            while not self._has_work():
+                turn = asyncio.get_running_loop().create_future()
+                self._idle.append(turn)
+                await turn
+            await self._take_turn(lane)
+
+    # ── one turn ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _has_work(self) -> bool:
+        # Only one turn at a time merely looks for jobs: a second one would find what the first one leaves, mostly nothing.
+        return bool(self._gathered) or (self._is_claiming and self._may_claim and self._claims_under_way == 0 and self._slots.free > 0)
+
+    def _wake_a_lane(self) -> None:
+        while self._idle and self._has_work():
+            turn = self._idle.pop()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    async def _take_turn(self, lane: Lane) -> None:
+        gathered = self._gathered
+        batch = [gathered.popleft() for _ in range(min(len(gathered), BATCH))]
+        reservation = self._slots.reserve(BATCH) if self._is_claiming else NOTHING
+        await self._turn(lane, batch, reservation)
+        self._wake_a_lane()
+        if not self._gathered and self._under_way == 0:
+            self._quiet.set()
+        self._turn_ended()
+
+    async def _turn(self, lane: Lane, batch: list[Gathered], reservation: Reservation) -> None:
+        lane.sequence += 1
+        if self._names_freed != self._slots.name_freed:
+            self._names_freed, self._positions = self._slots.name_freed, (0, 0)
+        request = TurnRequest(
+            now_ms=self._clock.now_ms(),
+            token=f"{lane.name}:{lane.sequence}",
+            lock_ms=self._lock_ms,
+            lane=lane.name,
+            sequence=lane.sequence,
+            endings=[one.ending for one in batch],
+            claims=reservation.claims,
+            worker_name=self._worker_name,
+            free_by_name=reservation.free_by_name,
+            positions=self._positions,
+        )
+        rings, names_freed = self._rings, self._names_freed
+        self._under_way += 1
+        self._claims_under_way += reservation.claims > 0
+        try:
+            reply = await self._send(lane, request)
+        except redis_errors.ResponseError as error:
+            self._slots.settle(reservation, [])
+            await self._after_script_error(lane, batch, reservation, error)
+            return
+        except BaseException:
+            self._slots.settle(reservation, [])
+            raise
+        finally:
+            self._under_way -= 1
+            self._claims_under_way -= reservation.claims > 0
+        self._slots.settle(reservation, [record.name for _, record in reply.claimed])
+        for token, record in reply.claimed:
+            self._start(token, record)
+        for one, code in zip(batch, reply.codes, strict=True):
+            one.written(code)
+        if reservation.claims > 0:
+            self._after_claim(reply, nothing_changed=rings == self._rings and names_freed == self._slots.name_freed)
+
+    async def _send(self, lane: Lane, request: TurnRequest) -> TurnReply:
+        """Send until answered, always the same: the server does a turn once."""
+        for pause_ms in backoff_ms():
+            try:
+                reply = await self._commands.turn(lane.connection, request)
+            except ServerError as error:
+                self._health.failed(lane.name, error)
+            except redis_errors.ResponseError as error:
+                if _is_script_error(error):
+                    raise
+                self._health.failed(lane.name, error)  # loading, read-only after a failover, out of memory…: that passes
+            else:
+                self._health.works(lane.name)
+                return reply
+            await real_sleep(pause_ms)
+        raise AssertionError("unreachable: backoff_ms never ends")
+
+    async def _after_script_error(
+        self, lane: Lane, batch: list[Gathered], reservation: Reservation, error: redis_errors.ResponseError
+    ) -> None:
+        """A key of a wrong type, say, stops the whole script. So that one job can't hold up the others, each goes alone."""
+        if len(batch) + (reservation.claims > 0) > 1:
+            for one in batch:
+                await self._turn(lane, [one], NOTHING)
+        elif batch:
+            batch[0].dropped(error)
+        if reservation.claims > 0:
+            log.error("jobs can't be claimed; trying again", queue=self._commands.keys.queue, error=str(error))
+            self._may_claim = False
+            self._set_timer(self.look_again, CLAIM_FAILED_PAUSE_MS)
+
+    # ── what a claim tells ────────────────────────────────────────────────────────────────────────────────────
+
+    def _after_claim(self, reply: TurnReply, *, nothing_changed: bool) -> None:
+        """Decide when to look next. `nothing_changed`: nobody rang and no name got free while the turn was under way."""
+        self._positions = reply.positions
+        self._state = reply.state
+        if reply.claimed:
+            self._polls = 0
+        match reply.state:
+            case ClaimState.SATISFIED | ClaimState.LOOK_FURTHER:
+                self._may_claim = True
+            case _ if not nothing_changed:
+                self._may_claim = True  # the answer may be older than the ring
+            case ClaimState.EMPTY | ClaimState.BLOCKED:
+                self._may_claim = False
+                self._doorbell.sleep(reply.value if reply.state is ClaimState.EMPTY else 0)
+            case ClaimState.LIMITED:
+                self._may_claim = False
+                self._set_timer(self.look_again, min(reply.value, LONGEST_LIMIT_PAUSE_MS))
+            case ClaimState.ONLY_FULL_NAMES:
+                self._may_claim = False
+                self._set_timer(self._poll, FULL_NAMES_POLL_MS)
+
+    def _poll(self) -> None:
+        self._polls += 1
+        if self._polls % FULL_NAMES_POLLS_FROM_START == 0:
+            self._positions = (0, 0)
+        self.look_again()
+
+    def _set_timer(self, callback: Callable[[], None] | None, delay_ms: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if callback is None else self._clock.call_later(delay_ms, callback)
+
+
+def _is_script_error(error: redis_errors.ResponseError) -> bool:
+    """Whether the script itself failed, which it will do again; the server names the script then."""
+    return "script" in str(error) and not isinstance(error, redis_errors.NoScriptError)

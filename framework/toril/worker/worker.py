@@ -1,0 +1,372 @@
+"""`Worker`: starts, watches and stops the parts that run one queue's jobs.
+
+    Doorbell ──rings──► Lanes ──claimed──► one task a job: Executor ──outcome──► Lanes ──finish──► server
+       ▲                  │                                                        │
+       └── nothing there ─┘                    LockKeeper (thread) renews locks until the last outcome is written
+                                               StalledSweep looks for jobs of dead workers
+
+States: new → running → stopping → stopped. Stopping has one order, each step with a bound of its own:
+
+    stop claiming → jobs may end (`shutdown_timeout`) → the others are cancelled and put back → outcomes written
+    → locks no longer renewed → connections closed
+
+A second `stop(force=True)` skips the waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from types import TracebackType
+from typing import Any, Final, Self
+
+from toril.cancellation import run_to_end
+from toril.errors import LockLostError, QueueClosedError
+from toril.queues.job import Job
+from toril.queues.payloads import ANY_DATA, ANY_RESULT
+from toril.queues.queue import Queue
+from toril.telemetry.logs import get_logger
+from toril.wire import replies
+from toril.wire.codec import JobRecord
+from toril.wire.commands import QueueCommands
+from toril.wire.connection import Server
+from toril.worker.executor import Executor
+from toril.worker.health import Health, Problem
+from toril.worker.listeners import Listener, Listeners, LocalEvent
+from toril.worker.locks import LockKeeper
+from toril.worker.options import WorkerOptions
+from toril.worker.outcome import Completed, Failed, Outcome, Retry, UnknownName, ending
+from toril.worker.policy import Policies
+from toril.worker.processor import Handlers, Registry, handlers_of
+from toril.worker.running import CancelReason, RunningJob
+from toril.worker.slots import Slots
+from toril.worker.stalled import StalledSweep
+from toril.worker.turn import LANES, Gathered, Lane, Lanes
+from toril.worker.waiting import Doorbell
+
+log = get_logger(__name__)
+
+CANCEL_TIMEOUT_MS: Final = 5_000
+"""How long cancelled handlers may take to clean up at stop."""
+
+WRITE_TIMEOUT_MS: Final = 5_000
+"""How long the last outcomes may take to be written at stop; after that the stalled sweep of others recovers their jobs."""
+
+
+class WorkerState(Enum):
+    """Where a worker is in its life."""
+
+    NEW = "new"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class Worker:
+    """Runs the jobs of one queue until it is stopped.
+
+        async with Queue("emails") as queue:
+            worker = Worker(queue, {"welcome-email": send_welcome}, WorkerOptions(concurrency=20))
+            await worker.run()
+
+    Args:
+        queue: whose jobs to run. The worker uses its server and its clock, and never closes it.
+        handlers: one function for every job, functions by job name, or `Handler`s. A plain `def` runs in a thread.
+        options: how.
+
+    Raises:
+        ProcessorError: no handler, or two for one name.
+    """
+
+    def __init__(self, queue: Queue[Any, Any], handlers: Handlers, options: WorkerOptions | None = None) -> None:
+        self.queue = queue
+        self.options = options or WorkerOptions()
+        self.registry = Registry(queue.name, handlers_of(handlers))
+        self.id = secrets.token_hex(6)
+        self.listeners = Listeners()
+        self._clock = queue.clock
+        self._state = WorkerState.NEW
+        self._health = Health(queue.name, self._clock)
+        self._running: dict[str, RunningJob] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._policies = Policies(queue.keep_completed, queue.keep_failed)
+        self._slots = Slots(self.options.concurrency, self.registry.limits)
+        self._stop_asked = asyncio.Event()
+        self._is_forced = False
+        self._step = asyncio.Event()
+        """Set when no job runs any more, and when the stop is forced."""
+        self._idle = asyncio.Event()
+        self._started = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._lanes: Lanes | None = None
+        self._executor: Executor | None = None
+        self.left_behind = 0
+        """After the stop: how many handlers would not end (threads, mostly). The process must exit to end them."""
+
+    # ── what can be asked ─────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def state(self) -> WorkerState:
+        return self._state
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it claims jobs: it runs, and reached the server when it last tried."""
+        return self._state is WorkerState.RUNNING and not self._health.problems
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What fails right now."""
+        return self._health.problems
+
+    @property
+    def running_jobs(self) -> tuple[Job[Any, Any], ...]:
+        """The jobs whose handlers run now."""
+        return tuple(running.job for running in self._running.values())
+
+    def on(self, event: LocalEvent, listener: Listener) -> None:
+        """Hear what happens in this worker; see `toril.worker.listeners` for events and arguments."""
+        self.listeners.add(event, listener)
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        """Run jobs until `stop` is called, or this task is cancelled, which stops it in the same orderly way.
+
+        Raises:
+            QueueClosedError: it ran already; make a new one.
+        """
+        if self._state is not WorkerState.NEW:
+            raise QueueClosedError(f"the worker of queue {self.queue.name!r}", self._state.value)
+        self._state = WorkerState.RUNNING
+        try:
+            await self.queue.open()
+            await self._run(self.queue.server, self.queue.commands)
+        finally:
+            self._state = WorkerState.STOPPED
+            self._started.set()
+            self._stopped.set()
+            self._step.set()
+            self._idle.set()
+
+    async def _run(self, server: Server, commands: QueueCommands) -> None:
+        lanes = [Lane(f"{self.id}:{number}", server.connection()) for number in range(LANES)]
+        bell_connection = server.connection(commands.keys.client_name(self.options.name))
+        doorbell = Doorbell(commands, bell_connection, self._clock, self.options.drain_delay_ms, self._health, self._look_again)
+        self._lanes = Lanes(
+            commands,
+            lanes,
+            self._slots,
+            doorbell,
+            self._health,
+            self._clock,
+            lock_ms=self.options.lock_ms,
+            worker_name=self.options.name or "",
+            start=self._start,
+            turn_ended=self._turn_ended,
+        )
+        sweep = StalledSweep(commands, self.options, self._clock, self._health)
+        threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=f"toril-{self.queue.name}")
+        self._executor = Executor(self.registry, self.options, self._clock, threads)
+        self._started.set()
+        try:
+            with LockKeeper(server, commands.keys, self.options, self._clock, self._running, self._lock_lost):
+                async with asyncio.TaskGroup() as keepers:
+                    tasks = [keepers.create_task(sweep.run_forever(), name="stalled-sweep")]
+                    tasks.append(keepers.create_task(doorbell.run_forever(), name="doorbell"))
+                    tasks += [keepers.create_task(self._lanes.run_forever(lane), name=f"lane {lane.name}") for lane in lanes]
+                    try:
+                        await self._stop_asked.wait()
+                    finally:
+                        await run_to_end(self._wind_down(self._lanes))
+                        for task in tasks:
+                            task.cancel()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            await self.listeners.aclose()
+            for connection in (bell_connection, *(lane.connection for lane in lanes)):
+                await connection.aclose()
+
+    def ask_to_stop(self, *, force: bool = False) -> None:
+        """Begin to stop, from anywhere in the loop; returns at once. `force`: don't wait for jobs to end by themselves."""
+        self._stop_asked.set()
+        if force:
+            self._is_forced = True
+            self._step.set()
+
+    async def stop(self, *, force: bool = False) -> None:
+        """Stop, and wait until it has stopped. Harmless if it never ran or has stopped already."""
+        self.ask_to_stop(force=force)
+        if self._state is not WorkerState.NEW:
+            await self._stopped.wait()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the last look at the queue found nothing to claim now, and all that was claimed has ended and is written."""
+        return self._lanes is not None and self._lanes.found_nothing
+
+    async def wait_until_started(self) -> None:
+        """Wait until it claims jobs. Raises QueueClosedError if it ended before that."""
+        await self._started.wait()
+        if self._state is WorkerState.STOPPED:
+            raise QueueClosedError(f"the worker of queue {self.queue.name!r}", self._state.value)
+
+    async def wait_until_idle(self) -> None:
+        """Wait until the queue has nothing more to claim now, and all that was claimed has ended and is written.
+
+        Raises:
+            QueueClosedError: the worker stopped before that.
+        """
+        while not self.is_idle:
+            if self._state in (WorkerState.STOPPING, WorkerState.STOPPED):
+                raise QueueClosedError(f"the worker of queue {self.queue.name!r}", self._state.value)
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def __aenter__(self) -> Self:
+        self._runner = asyncio.create_task(self.run(), name=f"worker of {self.queue.name}")
+        started = asyncio.create_task(self._started.wait())
+        await asyncio.wait({started, self._runner}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if self._runner.done():
+            await self._runner  # raises what went wrong
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.ask_to_stop()
+        await self._runner
+
+    async def _wind_down(self, lanes: Lanes) -> None:
+        """The stop's steps up to the last outcome, each bounded."""
+        self._state = WorkerState.STOPPING
+        lanes.stop_claiming()
+        if self._tasks and not self._is_forced:
+            log.info("stopping: running jobs may end", queue=self.queue.name, running=len(self._tasks))
+            await self._wait_for_jobs(self.options.shutdown_timeout_ms)
+        self._is_forced = False  # from here on every wait is short anyway
+        # Twice, since a turn that was under way may still have claimed jobs.
+        for _ in range(2):
+            for running in list(self._running.values()):
+                running.cancel(CancelReason.STOP)
+            await self._wait_for_jobs(CANCEL_TIMEOUT_MS)
+            try:
+                async with asyncio.timeout(WRITE_TIMEOUT_MS / 1_000):  # the network's time is real
+                    await lanes.wait_until_quiet()
+            except TimeoutError:
+                log.error("outcomes could not be written at stop; their jobs will run again", queue=self.queue.name, count=lanes.unwritten)
+                break
+        self.left_behind = len(self._tasks)
+        if self.left_behind:
+            log.error(
+                "handlers did not end at stop; their jobs run again elsewhere once their locks have expired",
+                queue=self.queue.name,
+                job_ids=[running.job.id for running in self._running.values()],
+            )
+
+    async def _wait_for_jobs(self, timeout_ms: int) -> None:
+        """Wait until no job runs, or until the stop is forced, at most so long. The caller looks at what is left."""
+        with contextlib.suppress(TimeoutError):
+            async with self._clock.timeout(timeout_ms):
+                while self._tasks and not self._is_forced:
+                    self._step.clear()
+                    await self._step.wait()
+
+    # ── one job ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start(self, token: str, record: JobRecord) -> None:
+        handler = self.registry.find(record.name)
+        payload, result = (handler.payload, handler.result) if handler is not None else (ANY_DATA, ANY_RESULT)
+        job: Job[Any, Any] = Job(self.queue, record, token=token, payload=payload, result_type=result)
+        running = RunningJob(job, token, self._policies.of(record.opts), handler)
+        self._running[token] = running
+        task = running.task = asyncio.create_task(self._run_job(running))
+        self._tasks.add(task)
+        task.add_done_callback(functools.partial(self._task_ended, running))
+
+    async def _run_job(self, running: RunningJob) -> None:
+        if self.listeners.hears("active"):
+            self.listeners.tell("active", running.job)
+        self._gather(running, await self._executor_of().attempt(running))
+
+    def _task_ended(self, running: RunningJob, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not running.is_gathered:
+            if task.cancelled():  # before it ran at all: its coroutine never began
+                self._gather(running, self._executor_of().cancelled(running, asyncio.CancelledError()))
+            elif (error := task.exception()) is not None:  # ours, not the handler's
+                log.error("the attempt failed outside of its handler", queue=self.queue.name, job_id=running.job.id, exc_info=error)
+                self._gather(running, self._executor_of().failure(running, error))
+        if not self._tasks:
+            self._step.set()
+
+    def _gather(self, running: RunningJob, outcome: Outcome) -> None:
+        """The attempt is over: its slot is free, and its outcome goes out with the next turn. The lock is kept until then."""
+        running.is_gathered = True
+        self._slots.release(running.job.name)
+        self._send(running, outcome)
+
+    def _send(self, running: RunningJob, outcome: Outcome) -> None:
+        job, lanes = running.job, self._lanes_of()
+        end = ending(outcome, job.id, running.token, running.policy, self.options.unknown_name_delay_ms)
+        if end is None:
+            self._running.pop(running.token, None)
+            lanes.look_again()
+        else:
+            lanes.gather(Gathered(end, functools.partial(self._written, running, outcome), functools.partial(self._dropped, running)))
+
+    def _written(self, running: RunningJob, outcome: Outcome, code: int) -> None:
+        """The server has answered."""
+        job = running.job
+        if code in (replies.PENDING_CHILDREN, replies.FAILED_CHILD) and isinstance(outcome, Completed):
+            # Refused, and the job is still ours: now it can only fail (wire T10).
+            self._send(running, self._executor_of().failure(running, replies.job_error(code, job.id, job.queue_name)))
+            return
+        self._running.pop(running.token, None)
+        if code < 0:
+            error = replies.job_error(code, job.id, job.queue_name)
+            log.warning("an outcome was refused: the job isn't ours any more", queue=job.queue_name, job_id=job.id, reason=str(error))
+            self.listeners.tell("error", error)
+        elif isinstance(outcome, Completed):
+            if self.listeners.hears("completed"):
+                self.listeners.tell("completed", job, outcome.result)
+        elif isinstance(outcome, (Failed, Retry)) or code == replies.UNKNOWN_NAME_FAILED:
+            self._tell_failed(job, outcome)
+
+    def _tell_failed(self, job: Job[Any, Any], outcome: Outcome) -> None:
+        if isinstance(outcome, (Failed, Retry, UnknownName)):
+            job.record.failed_reason = outcome.reason
+            self.listeners.tell("failed", job, outcome.error, not isinstance(outcome, Retry))
+
+    def _dropped(self, running: RunningJob, error: Exception) -> None:
+        """The server can't process the outcome at all, because of what the job's keys hold. The lock runs out, and the sweep decides."""
+        self._running.pop(running.token, None)
+        log.error("an outcome could not be written", queue=self.queue.name, job_id=running.job.id, error=str(error))
+        self.listeners.tell("error", error)
+
+    def _lock_lost(self, token: str, reason: str) -> None:
+        running = self._running.get(token)
+        if running is None or running.is_gathered:
+            return  # it ended meanwhile; the server decides about its outcome
+        error = LockLostError(running.job.id, self.queue.name, reason)
+        log.error("lock lost: the handler is cancelled", queue=self.queue.name, job_id=running.job.id, reason=str(error))
+        running.cancel(CancelReason.LOCK_LOST)
+        self.listeners.tell("error", error)
+
+    def _look_again(self) -> None:
+        self._lanes_of().look_again()
+
+    def _turn_ended(self) -> None:
+        if self._lanes_of().found_nothing:
+            self._idle.set()
+
+    def _lanes_of(self) -> Lanes:
+        assert self._lanes is not None  # made before anything that could call this
+        return self._lanes
+
+    def _executor_of(self) -> Executor:
+        assert self._executor is not None  # made before anything that could call this
+        return self._executor
