@@ -1,0 +1,327 @@
+"""Every error of the container, as one tree.
+
+    ConfigurationError
+    └── DIError                            something about modules, providers or the objects made from them
+        ├── GraphErrors                    all that is wrong with a module graph, before anything is created
+        │
+        │   found while the graph is built, gathered in a GraphErrors
+        ├── InvalidModule                  something in `imports` that is no module, or metadata that can't be used
+        ├── ConflictingModules             two dynamic modules of one key with different options
+        ├── InvalidProvider                something in `providers` that is no provider, or that can't work
+        ├── UnknownExport                  an export that is neither provided nor imported
+        ├── UnreadableAnnotation           a parameter whose annotation can't be read
+        ├── UnresolvedDependency           parameters that nothing visible provides
+        ├── CircularAlias                  aliases that lead back to themselves
+        ├── CircularDependency             constructors that need each other
+        ├── CaptiveDependency              something that lives longer than what it depends on
+        ├── UnknownOverride                an override of something that isn't there
+        │
+        │   raised while the application runs
+        ├── NotFound                       a token that nothing provides
+        ├── AmbiguousToken                 a token that several modules provide
+        ├── WrongScope                     `get()` of something that has no single instance
+        ├── OutOfScope                     something job-scoped, and there is no current job
+        ├── NotReady                       asked too early or too late
+        └── AwaitableValue                 an awaitable where a value was expected
+
+All fields are text, numbers or tuples of them, so that every error can be pickled, compared and shown in another process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from toril.errors import ConfigurationError
+
+
+class DIError(ConfigurationError):
+    """Base of everything that is wrong with modules and providers."""
+
+
+class GraphErrors(DIError):
+    """All problems of a module graph at once. Nothing was instantiated."""
+
+    def __init__(self, errors: Sequence[DIError]) -> None:
+        super().__init__(errors)
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        count = "1 problem" if len(self.errors) == 1 else f"{len(self.errors)} problems"
+        parts = [f"{count} in the module graph (nothing was instantiated):"]
+        for number, error in enumerate(self.errors, 1):
+            text = str(error).replace("\n", "\n     ")
+            parts.append(f"  {number}) [{type(error).__name__}] {text}")
+        return "\n\n".join(parts)
+
+
+# ── found while the graph is built ────────────────────────────────────────────────────────────────────────────
+
+
+class InvalidModule(DIError):
+    """Something stands where a module belongs, or a module's metadata can't be used. `path` leads to it from the root."""
+
+    def __init__(self, module: str, reason: str, hint: str, path: str = "", place: str = "") -> None:
+        super().__init__(module, reason, hint, path, place)
+        self.module, self.reason, self.hint, self.path, self.place = module, reason, hint, path, place
+
+    def __str__(self) -> str:
+        return f"{self.module}{_at(self.place)}: {self.reason}. {self.hint}{_path(self.path)}"
+
+
+class ConflictingModules(DIError):
+    """Two dynamic modules have the same class and key, but not the same options: one of them would be ignored."""
+
+    def __init__(self, module: str, key: str, first: str, second: str, differing: Sequence[str], paths: tuple[str, str]) -> None:
+        super().__init__(module, key, first, second, differing, paths)
+        self.module, self.key, self.first, self.second = module, key, first, second
+        self.differing, self.paths = tuple(differing), paths
+
+    def __str__(self) -> str:
+        return (
+            f"{self.module} is imported twice with key {self.key} and other options ({', '.join(self.differing)} differ), "
+            "and one of the two would be ignored:\n"
+            f"  - {self.first} (module path: {self.paths[0]})\n"
+            f"  - {self.second} (module path: {self.paths[1]})\n"
+            "Configure it once, or give the two different keys."
+        )
+
+
+class InvalidProvider(DIError):
+    """Something in `providers` that is no provider, or that can't work as one."""
+
+    def __init__(self, provider: str, module: str, reason: str, hint: str, place: str = "", path: str = "") -> None:
+        super().__init__(provider, module, reason, hint, place, path)
+        self.provider, self.module, self.reason, self.hint = provider, module, reason, hint
+        self.place, self.path = place, path
+
+    def __str__(self) -> str:
+        where = f" in {self.module}" if self.module else ""
+        return f"provider {self.provider}{where}{_at(self.place)}: {self.reason}. {self.hint}{_path(self.path)}"
+
+
+class UnknownExport(DIError):
+    """A module exports something that it neither provides nor imports."""
+
+    def __init__(self, module: str, export: str, hints: Sequence[str] = (), place: str = "", path: str = "") -> None:
+        super().__init__(module, export, hints, place, path)
+        self.module, self.export, self.hints = module, export, tuple(hints)
+        self.place, self.path = place, path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.module}{_at(self.place)} exports {self.export}, but it is neither one of its providers nor one of its "
+            f"imported modules. Add it to providers or to imports.{_bullets(self.hints)}{_path(self.path)}"
+        )
+
+
+class UnreadableAnnotation(DIError):
+    """A parameter tells the container nothing: it has no annotation, or one that can't be evaluated or used."""
+
+    def __init__(
+        self, consumer: str, parameter: str, index: int, annotation: str, reason: str, hint: str, place: str = "", path: str = ""
+    ) -> None:
+        super().__init__(consumer, parameter, index, annotation, reason, hint, place, path)
+        self.consumer, self.parameter, self.index, self.annotation = consumer, parameter, index, annotation
+        self.reason, self.hint, self.place, self.path = reason, hint, place, path
+
+    def __str__(self) -> str:
+        shown = f"{self.parameter}: {self.annotation}" if self.annotation else self.parameter
+        return (
+            f"can't read the argument '{shown}' at index [{self.index}] of {self.consumer}{_at(self.place)}: "
+            f"{self.reason}. {self.hint}{_path(self.path)}"
+        )
+
+
+class UnresolvedDependency(DIError):
+    """Nothing that the module can see provides some parameters of a constructor or factory.
+
+    Args:
+        consumer: name of the class or factory.
+        parameters: the text of each of its parameters, in order.
+        missing: indices into `parameters` of those that nothing provides.
+    """
+
+    def __init__(
+        self,
+        consumer: str,
+        module: str,
+        parameters: Sequence[str],
+        missing: Sequence[int],
+        hints: Sequence[str] = (),
+        place: str = "",
+        path: str = "",
+    ) -> None:
+        super().__init__(consumer, module, parameters, missing, hints, place, path)
+        self.consumer, self.module, self.parameters = consumer, module, tuple(parameters)
+        self.missing, self.hints, self.place, self.path = tuple(missing), tuple(hints), place, path
+
+    def __str__(self) -> str:
+        known = (text.partition(": ")[2] or text for text in self.parameters)
+        call = ", ".join("?" if index in self.missing else text for index, text in enumerate(known))
+        what = ", ".join(f"'{self.parameters[index]}' at index [{index}]" for index in self.missing)
+        word = "argument" if len(self.missing) == 1 else "arguments"
+        verb = "is" if len(self.missing) == 1 else "are"
+        return (
+            f"can't resolve dependencies of {self.consumer} ({call}){_at(self.place)}. Please make sure that the {word} {what} "
+            f"{verb} available in the {self.module} context.{_bullets((*self.hints, f'module path: {self.path}'))}"
+        )
+
+
+class CircularAlias(DIError):
+    """Aliases (`use_existing`) that lead back to themselves. `steps` are their tokens, in order."""
+
+    def __init__(self, steps: Sequence[str], place: str = "") -> None:
+        super().__init__(steps, place)
+        self.steps, self.place = tuple(steps), place
+
+    def __str__(self) -> str:
+        loop = " -> ".join((*self.steps, self.steps[0]))
+        return f"aliases lead back to themselves: {loop}{_at(self.place)}. Let one of them name a provider that makes an object."
+
+
+class CircularDependency(DIError):
+    """Constructors or factories that need each other.
+
+    Args:
+        steps: name and module of each, in order; the last needs the first.
+        parameters: the parameter of `steps[i]` that asks for the next one.
+        hints: what else is known, such as a `forward_ref` that can't help here.
+    """
+
+    def __init__(self, steps: Sequence[tuple[str, str]], parameters: Sequence[str], hints: Sequence[str] = ()) -> None:
+        super().__init__(steps, parameters, hints)
+        self.steps, self.parameters, self.hints = tuple(steps), tuple(parameters), tuple(hints)
+
+    def __str__(self) -> str:
+        lines = ["circular dependency:", f"{self.steps[0][0]} ({self.steps[0][1]})"]
+        for depth, parameter in enumerate(self.parameters):
+            name, module = self.steps[(depth + 1) % len(self.steps)]
+            back = "   <- back to the start" if depth + 1 == len(self.steps) else ""
+            lines.append(f"{'  ' * (depth + 1)}└─ {parameter}: {name} ({module}){back}")
+        lines.append(
+            "Break it on one edge: Annotated[X, forward_ref(lambda: X)], or inject Lazy[X], or move the shared part into a third provider."
+        )
+        return "\n".join((*lines, *self.hints))
+
+
+class CaptiveDependency(DIError):
+    """Something that lives as long as the application depends on something that lives as long as a job.
+
+    Args:
+        chain: names from the captor to what is job-scoped.
+        reason: why it can't become job-scoped by itself.
+    """
+
+    def __init__(self, captor: str, module: str, chain: Sequence[str], reason: str, place: str = "", path: str = "") -> None:
+        super().__init__(captor, module, chain, reason, place, path)
+        self.captor, self.module, self.chain, self.reason = captor, module, tuple(chain), reason
+        self.place, self.path = place, path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.captor} in {self.module}{_at(self.place)} depends on the job scope ({' -> '.join(self.chain)}), but {self.reason}. "
+            f"Make it job-scoped, pass the job as an argument, or inject Lazy[...] / ModuleRef and resolve per job.{_path(self.path)}"
+        )
+
+
+class UnknownOverride(DIError):
+    """An override names a provider or module that the graph doesn't have."""
+
+    def __init__(self, target: str, kind: str, near: Sequence[str] = ()) -> None:
+        super().__init__(target, kind, near)
+        self.target, self.kind, self.near = target, kind, tuple(near)
+
+    def __str__(self) -> str:
+        near = f"; did you mean {' or '.join(self.near)}?" if self.near else "."
+        return f"the {self.kind} {self.target} can't be overridden, because the graph has no such {self.kind}{near}"
+
+
+# ── raised while the application runs ─────────────────────────────────────────────────────────────────────────
+
+
+class NotFound(DIError):
+    """Nothing provides the token, in the whole application or as seen from one module."""
+
+    def __init__(self, token: str, module: str = "", hints: Sequence[str] = ()) -> None:
+        super().__init__(token, module, hints)
+        self.token, self.module, self.hints = token, module, tuple(hints)
+
+    def __str__(self) -> str:
+        where = f"visible in {self.module}" if self.module else "in the application"
+        return f"nothing {where} provides {self.token}{_bullets(self.hints)}"
+
+
+class AmbiguousToken(DIError):
+    """Several modules provide the token, each its own object."""
+
+    def __init__(self, token: str, modules: Sequence[str]) -> None:
+        super().__init__(token, modules)
+        self.token, self.modules = token, tuple(modules)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.token} is provided by several modules ({', '.join(self.modules)}): "
+            "say which with select(Module).get(...), or take all with get_all(...)."
+        )
+
+
+class WrongScope(DIError):
+    """`get()` was asked for something that has no single instance, or a sync call for something async. `instead` is the fix."""
+
+    def __init__(self, token: str, reason: str, instead: str) -> None:
+        super().__init__(token, reason, instead)
+        self.token, self.reason, self.instead = token, reason, instead
+
+    def __str__(self) -> str:
+        return f"{self.token} {self.reason}. {self.instead}"
+
+
+class OutOfScope(DIError):
+    """Something job-scoped was asked for where no job is current."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__(token)
+        self.token = token
+
+    def __str__(self) -> str:
+        return (
+            f"{self.token} is job-scoped, and there is no current job. "
+            "Ask for it while a job runs, or open a scope: `async with ctx.job_scope(job) as scope: await scope.resolve(...)`."
+        )
+
+
+class NotReady(DIError):
+    """The application is not in a state that allows what was asked."""
+
+    def __init__(self, what: str, state: str, needed: str) -> None:
+        super().__init__(what, state, needed)
+        self.what, self.state, self.needed = what, state, needed
+
+    def __str__(self) -> str:
+        return f"{self.what}: the application context is {self.state}; this needs it to be {self.needed}."
+
+
+class AwaitableValue(DIError):
+    """A constructor or plain factory returned an awaitable: what would be injected is not the object but a promise of it."""
+
+    def __init__(self, provider: str, module: str, kind: str) -> None:
+        super().__init__(provider, module, kind)
+        self.provider, self.module, self.kind = provider, module, kind
+
+    def __str__(self) -> str:
+        return (
+            f"the factory of {self.provider} in {self.module} returned a {self.kind} instead of an object. "
+            "Declare the factory with `async def`, so that it is awaited before anything depends on it."
+        )
+
+
+def _at(place: str) -> str:
+    return f" ({place})" if place else ""
+
+
+def _path(path: str) -> str:
+    return f"\n- module path: {path}" if path else ""
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "".join(f"\n- {line}" for line in lines)

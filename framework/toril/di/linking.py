@@ -1,0 +1,336 @@
+"""What each module can see, and from each parameter to the binding that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import get_origin
+
+from toril.di.bindings import Binding, Edge, EdgeKind
+from toril.di.errors import (
+    CircularAlias,
+    DIError,
+    InvalidProvider,
+    UnknownExport,
+    UnknownOverride,
+    UnreadableAnnotation,
+    UnresolvedDependency,
+)
+from toril.di.module import DynamicModule, is_module
+from toril.di.module_ref import ModuleRef
+from toril.di.overrides import Overrides
+from toril.di.places import own_metadata
+from toril.di.providers import (
+    AliasProvider,
+    ClassProvider,
+    FactoryProvider,
+    InjectableMetadata,
+    Provider,
+    Scope,
+    ValueProvider,
+)
+from toril.di.render import Adviser, Hints, near
+from toril.di.scanner import ModuleScanner, Node
+from toril.di.signature import Dependency, Signature, accepts, read_inject_list, read_signature
+from toril.di.tokens import INQUIRER, JOB_REF, ForwardRef, is_builtin_type, plain_token, token_name
+
+
+class Linker:
+    """Makes the bindings of all nodes, finds their exports, and links every dependency. Problems are gathered in `errors`."""
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        scanner: ModuleScanner,
+        overrides: Overrides,
+        job_types: Collection[object] = (),
+        advisers: Sequence[Adviser] = (),
+    ) -> None:
+        self.nodes = nodes
+        self.errors: list[DIError] = []
+        self.warnings: list[str] = []
+        self.bindings: list[Binding] = []
+        self.by_token: dict[object, list[Binding]] = {}
+        self._scanner, self._overrides, self._job_types = scanner, overrides, frozenset(job_types)
+        self._own: dict[Node, dict[object, Binding]] = {node: {} for node in nodes}
+        self._exported: dict[Node, dict[object, Binding]] = {node: {} for node in nodes}
+        self._re_exported: dict[Node, list[Node]] = {node: [] for node in nodes}
+        self._closures: dict[Node, tuple[Node, ...]] = {}
+        self._found: dict[tuple[Node, object], Binding | None] = {}
+        self._mocks: dict[object, Binding] = {}
+        self._contested: list[tuple[Node, object, list[Binding]]] = []
+        self._hints = Hints(self.by_token, self._is_exported, advisers)
+
+    def link(self) -> None:
+        """Do all of it, in the order in which one step needs the other."""
+        self._make_bindings()
+        unknown = [(node, export) for node in self.nodes for export in self._read_exports(node)]
+        for node, export in unknown:  # only now: hints need all exports
+            self._unknown_export(node, export)
+        for binding in list(self.bindings):  # a mock adds bindings, which have nothing to link
+            if binding.is_alias:
+                self._follow(binding)
+        for binding in list(self.bindings):
+            if not binding.is_alias:
+                self._link(binding)
+        self._warn_of_contested()
+
+    # ── bindings ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _make_bindings(self) -> None:
+        replacements = {provider.token: provider for provider in self._overrides.providers}
+        used: set[object] = set()
+        for node in self.nodes:
+            for token, provider in node.providers.items():
+                replacement = replacements.get(token)
+                if replacement is not None:
+                    used.add(token)
+                self._bind(token, node, replacement or provider, is_override=replacement is not None)
+            self._bind(node.module, node, ClassProvider(token=node.module, cls=node.module, written_at=node.place), is_module_class=True)
+        for token in (each for each in replacements if each not in used):
+            names = [token_name(known) for known in self.by_token]
+            self.errors.append(UnknownOverride(token_name(token), "provider", near(token_name(token), names)))
+
+    def _bind(self, token: object, node: Node, provider: Provider, *, is_module_class: bool = False, is_override: bool = False) -> Binding:
+        scope = provider.scope
+        if isinstance(provider, ClassProvider) and scope is None:
+            metadata = own_metadata(get_origin(provider.cls) or provider.cls, InjectableMetadata)
+            scope = metadata.scope if metadata is not None else None
+        binding = Binding(
+            token,
+            node,
+            provider,
+            scope or Scope.SINGLETON,
+            scope,
+            is_module_class=is_module_class,
+            is_override=is_override,
+        )
+        self.bindings.append(binding)
+        self.by_token.setdefault(token, []).append(binding)
+        self._own[node].setdefault(token, binding)
+        return binding
+
+    # ── exports and visibility ────────────────────────────────────────────────────────────────────────────────
+
+    def _read_exports(self, node: Node) -> Iterator[object]:
+        """Note what a module exports; yields what it can't."""
+        for entry in node.exports:
+            try:
+                export = entry.resolve() if isinstance(entry, ForwardRef) else entry
+            except Exception as exc:  # noqa: BLE001  # a user's callable; reported with everything else
+                hint = f"its forward_ref raised {type(exc).__name__}: {exc}"
+                self.errors.append(UnknownExport(node.name, "forward_ref(...)", (hint,), str(node.place), node.path))
+                continue
+            if isinstance(export, ClassProvider | ValueProvider | FactoryProvider | AliasProvider):
+                export = export.token
+            export = self._scanner.replacement(export)
+            if not isinstance(export, DynamicModule):
+                export = plain_token(export)
+                own = self._own[node].get(export)
+                if own is not None and not own.is_module_class:
+                    self._exported[node][export] = own
+                    continue
+            passed_on = [each for each in node.imports if self._is_import(each, export)]
+            if passed_on:
+                self._re_exported[node].extend(each for each in passed_on if each not in self._re_exported[node])
+            else:
+                yield export
+
+    def _is_import(self, imported: Node, export: object) -> bool:
+        if isinstance(export, DynamicModule):
+            return imported.dynamic is not None and self._scanner.key_of(imported.dynamic) == self._scanner.key_of(export)
+        return export is imported.module
+
+    def _unknown_export(self, node: Node, export: object) -> None:
+        name = export.display_name if isinstance(export, DynamicModule) else token_name(export)
+        hints: list[str] = []
+        if isinstance(export, DynamicModule) or is_module(export):
+            hints.append(f"{name} is a module: add it to the imports of {node.name}.")
+        else:
+            holders = [other for other in node.imports for each in self._closure(other) if export in self._exported[each]]
+            hints.extend(f"{name} comes from the imported {other.name}: export {other.name} instead." for other in holders)
+            close = near(name, [token_name(token) for token in node.providers])
+            if close:
+                hints.append(f"did you mean {' or '.join(close)}?")
+        self.errors.append(UnknownExport(node.name, name, tuple(hints), str(node.place), node.path))
+
+    def find(self, node: Node, token: object) -> Binding | None:
+        """What `node` sees under `token`: its own, else the first import's export, else a global module's. May be an alias."""
+        key = (node, token)
+        if key not in self._found:
+            own = self._own[node].get(token)
+            self._found[key] = own if own is not None else self._find_outside(node, token)
+        return self._found[key]
+
+    def _find_outside(self, node: Node, token: object) -> Binding | None:
+        of_imports = (each for imported in node.imports for each in self._closure(imported))
+        candidates = [self._exported[each][token] for each in of_imports if token in self._exported[each]]
+        if not candidates:
+            global_nodes = (each for top in self.nodes if top.is_global and top is not node for each in self._closure(top))
+            candidates = [self._exported[each][token] for each in global_nodes if token in self._exported[each]]
+        if not candidates:
+            return None
+        if len(candidates) > 1:
+            self._contested.append((node, token, candidates))
+        return candidates[0]
+
+    def _warn_of_contested(self) -> None:
+        for node, token, (first, *rest) in self._contested:
+            others = [other for other in rest if _target(other) is not _target(first)]
+            if others:
+                names = ", ".join(dict.fromkeys(other.node.name for other in others))
+                self.warnings.append(
+                    f"{node.name} sees {token_name(token)} in several imports: it gets that of {first.node.name}, not that of {names}"
+                )
+
+    def _closure(self, node: Node) -> tuple[Node, ...]:
+        """The node and all whose exports it passes on, in order; modules may pass on each other."""
+        known = self._closures.get(node)
+        if known is None:
+            seen: dict[Node, None] = {}
+            stack = [node]
+            while stack:
+                current = stack.pop()
+                if current not in seen:
+                    seen[current] = None
+                    stack.extend(reversed(self._re_exported[current]))
+            known = self._closures[node] = tuple(seen)
+        return known
+
+    def _is_exported(self, binding: Binding) -> bool:
+        return self._exported[binding.node].get(binding.token) is binding
+
+    def is_job(self, token: object) -> bool:
+        """Whether a token means the current job: `JOB_REF`, or one of the types that the layer above named, parametrised or not."""
+        return token is JOB_REF or token in self._job_types or get_origin(token) in self._job_types
+
+    def hints(self, token: object, node: Node) -> tuple[str, ...]:
+        """What could be done about a token that `node` can't see."""
+        return self._hints.for_missing(token, node)
+
+    # ── dependencies ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _follow(self, alias: Binding) -> None:
+        seen = [alias]
+        while isinstance(seen[-1].provider, AliasProvider):
+            last, token = seen[-1], seen[-1].provider.target
+            target = self._find_or_mock(last.node, token)
+            if target is None:
+                text = f"use_existing: {token_name(token)}"
+                hints = self._hints.for_missing(token, last.node)
+                if last is alias:  # each alias reports its own target, not those behind it
+                    name = f"alias {token_name(alias.token)}"
+                    self.errors.append(UnresolvedDependency(name, last.node.name, (text,), (0,), hints, str(alias.place), last.node.path))
+                return
+            if target in seen:
+                loop = seen[seen.index(target) :]
+                if alias is min(loop, key=self.bindings.index):  # once for the whole loop
+                    self.errors.append(CircularAlias([token_name(each.token) for each in loop], str(alias.place)))
+                return
+            seen.append(target)
+        alias.alias_of = seen[-1]
+
+    def _link(self, binding: Binding) -> None:
+        signature = self._signature_of(binding)
+        node = binding.node
+        for problem in signature.problems:
+            self.errors.append(
+                UnreadableAnnotation(
+                    binding.name,
+                    problem.name,
+                    problem.index,
+                    problem.annotation,
+                    problem.reason,
+                    problem.hint,
+                    str(binding.place),
+                    node.path,
+                )
+            )
+        edges: list[Edge] = []
+        missing: list[Dependency] = []
+        for dependency in signature.dependencies:
+            edge = self._edge(binding, dependency)
+            if edge is None:
+                missing.append(dependency)
+            else:
+                edges.append(edge)
+        binding.edges = tuple(edges)
+        if missing:
+            self._unresolved(binding, signature, missing)
+
+    def _signature_of(self, binding: Binding) -> Signature:
+        provider, node = binding.provider, binding.node
+        if isinstance(provider, FactoryProvider):
+            if provider.inject is None:
+                return read_signature(provider.factory, node.namespaces)
+            if not accepts(provider.factory, len(provider.inject)):
+                reason = f"its factory can't be called with the {len(provider.inject)} arguments that `inject` names"
+                self._invalid(binding.token, node, provider, reason, "Name one token for each parameter.")
+                return Signature()
+            try:
+                return Signature(read_inject_list(provider.inject))
+            except ValueError as exc:
+                self._invalid(binding.token, node, provider, str(exc), "Use a class, a Token, text, Lazy[...] or Inject(...).")
+        elif isinstance(provider, ClassProvider):
+            metadata = own_metadata(binding.cls, InjectableMetadata)
+            own = () if metadata is None or metadata.namespace is None else (metadata.namespace,)
+            return read_signature(provider.cls, (*own, *node.namespaces))
+        return Signature()
+
+    def _edge(self, binding: Binding, dependency: Dependency) -> Edge | None:
+        token = dependency.token
+        if self.is_job(token):
+            return Edge(dependency, EdgeKind.JOB)
+        if token is ModuleRef:
+            return Edge(dependency, EdgeKind.MODULE_REF)
+        if token is INQUIRER:
+            return Edge(dependency, EdgeKind.INQUIRER) if binding.declared_scope is Scope.TRANSIENT else None
+        if is_builtin_type(token):
+            found = None
+        elif dependency.is_required:
+            found = self._find_or_mock(binding.node, token)
+        else:
+            found = self.find(binding.node, token)
+        if found is not None:
+            target = _target(found)
+            # An alias whose target is missing has been reported; what depends on it would only repeat that.
+            return Edge(dependency, EdgeKind.BINDING, target) if target is not None else Edge(dependency, EdgeKind.ABSENT)
+        return None if dependency.is_required else Edge(dependency, EdgeKind.ABSENT)
+
+    def _find_or_mock(self, node: Node, token: object) -> Binding | None:
+        found = self.find(node, token)
+        if found is not None or self._overrides.mocker is None:
+            return found
+        if token not in self._mocks:
+            mock = self._overrides.mocker(token)
+            if mock is None:
+                return None
+            self._mocks[token] = self._bind(token, self.nodes[0], ValueProvider(token=token, value=mock), is_override=True)
+        return self._mocks[token]
+
+    def _unresolved(self, binding: Binding, signature: Signature, missing: Iterable[Dependency]) -> None:
+        texts = {each.index: each.text for each in signature.dependencies}
+        texts.update({each.index: f"{each.name}: {each.annotation}" for each in signature.problems})
+        hints: dict[str, None] = {}
+        for dependency in missing:
+            if dependency.token is INQUIRER:
+                hints["INQUIRER is known to transient providers only: declare scope=Scope.TRANSIENT."] = None
+            else:
+                hints.update(dict.fromkeys(self._hints.for_missing(dependency.token, binding.node)))
+        self.errors.append(
+            UnresolvedDependency(
+                binding.name,
+                binding.node.name,
+                tuple(texts[index] for index in sorted(texts)),
+                tuple(each.index for each in missing),
+                tuple(hints),
+                str(binding.place),
+                binding.node.path,
+            )
+        )
+
+    def _invalid(self, token: object, node: Node, provider: Provider, reason: str, hint: str) -> None:
+        self.errors.append(InvalidProvider(token_name(token), node.name, reason, hint, str(provider.place), node.path))
+
+
+def _target(binding: Binding) -> Binding | None:
+    return binding.alias_of if binding.is_alias else binding

@@ -1,0 +1,122 @@
+"""Modules: classes that gather providers, say which of them others may use, and which modules they use themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from toril.di.errors import InvalidModule
+from toril.di.places import NOWHERE, Namespace, Place, attach, caller_namespace, caller_place, own_metadata
+from toril.di.tokens import token_name
+
+ModuleT = TypeVar("ModuleT", bound=type)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleMetadata:
+    """What `@module` notes on a class. The lists are kept as given; the scanner checks them."""
+
+    imports: tuple[object, ...]
+    providers: tuple[object, ...]
+    exports: tuple[object, ...]
+    is_global: bool
+    place: Place
+    namespace: Namespace | None
+
+
+@dataclass(frozen=True, eq=False)
+class DynamicModule:
+    """A module with options, as returned by methods such as `QueueModule.register_queue("emails")`.
+
+    Its lists come on top of those that `@module` gave the class.
+
+    Args:
+        module: the class, decorated with `@module`.
+        key: what makes two of them the same module; both imports then share its instances, and different options are an error.
+            Without a key each DynamicModule object is a module of its own.
+        name: how messages and `ctx.container` call it; by default the class' name, and the key if it is text.
+        is_global: its exports are visible everywhere, without importing it.
+        options: what to compare when two have one key. By default the three lists, in which lambdas are never equal.
+    """
+
+    module: type
+    imports: Sequence[object] = field(default=(), kw_only=True)
+    providers: Sequence[object] = field(default=(), kw_only=True)
+    exports: Sequence[object] = field(default=(), kw_only=True)
+    key: Hashable | None = field(default=None, kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
+    is_global: bool = field(default=False, kw_only=True)
+    options: object = field(default=None, kw_only=True)
+    place: Place = field(default=NOWHERE, kw_only=True, repr=False)
+    namespace: Namespace | None = field(default=None, kw_only=True, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.place is NOWHERE:
+            object.__setattr__(self, "place", caller_place(2))  # the dataclass' __init__ lies between
+        if self.namespace is None:
+            object.__setattr__(self, "namespace", caller_namespace(2))
+
+    @property
+    def display_name(self) -> str:
+        """`name`, or the class with its key."""
+        if self.name is not None:
+            return self.name
+        cls = token_name(self.module)
+        return f"{cls}({self.key})" if isinstance(self.key, str) else cls
+
+    def differing_options(self, other: DynamicModule) -> tuple[str, ...]:
+        """The names of the options in which two modules of one key contradict each other."""
+        if self.options is not None or other.options is not None:
+            same = {"options": self.options == other.options}
+        else:
+            lists = ("imports", "providers", "exports")
+            same = {name: list(getattr(self, name)) == list(getattr(other, name)) for name in lists}
+        same["is_global"] = self.is_global == other.is_global
+        return tuple(name for name, is_same in same.items() if not is_same)
+
+
+def module(
+    *, imports: Sequence[object] = (), providers: Sequence[object] = (), exports: Sequence[object] = ()
+) -> Callable[[ModuleT], ModuleT]:
+    """Make a class a module.
+
+    Args:
+        imports: module classes, `DynamicModule`s and `forward_ref`s; their exports become visible here.
+        providers: classes and `provide(...)`; visible in this module only.
+        exports: own tokens that importing modules may use; imported modules whose exports are passed on.
+
+    The class itself is created, too, after its providers; its constructor may have dependencies, it may have lifecycle hooks.
+    """
+    place, namespace = caller_place(1), caller_namespace(1)
+
+    def decorate(cls: ModuleT) -> ModuleT:
+        attach(cls, ModuleMetadata(tuple(imports), tuple(providers), tuple(exports), False, place, namespace))
+        return cls
+
+    return decorate
+
+
+def global_module(cls: ModuleT) -> ModuleT:
+    """Make a module's exports visible in every module, without an import. It still has to be imported somewhere once.
+
+    Stands above `@module`.
+
+    Raises:
+        InvalidModule: the class is no module (yet): the two decorators are in the wrong order.
+    """
+    metadata = own_metadata(cls, ModuleMetadata)
+    if metadata is None:
+        raise InvalidModule(cls.__name__, "@global_module stands on a class that is no module", "Put it above @module(...).")
+    attach(cls, replace(metadata, is_global=True))
+    return cls
+
+
+def is_module(value: object) -> bool:
+    """Whether a class is decorated with `@module`, itself and not by inheritance."""
+    return own_metadata(value, ModuleMetadata) is not None
+
+
+def module_metadata(cls: type[Any]) -> ModuleMetadata | None:
+    """What `@module` noted on the class itself."""
+    return own_metadata(cls, ModuleMetadata)
