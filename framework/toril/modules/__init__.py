@@ -1,0 +1,1 @@
+"""Where the container meets queues, schedules and settings."""

@@ -1,0 +1,89 @@
+"""What can be wrong with processors in a module graph; found with everything else that is, before anything is created.
+
+DIError
+├── UnregisteredQueueError    a processor's queue is registered nowhere
+├── HandlerConflictError      two handlers for one name of one queue
+├── ProcessorOptionsError     two processors of one queue want different options
+├── NoHandlerError            a processor without a handler or listener
+└── NoJobHereError            a listener without a job, in a class that asks for the current job
+"""
+
+from __future__ import annotations
+
+from toril.di import DIError
+
+
+class UnregisteredQueueError(DIError):
+    """A processor serves a queue that no module registers."""
+
+    def __init__(self, processor: str, queue: str, place: str, hint: str) -> None:
+        super().__init__(processor, queue, place, hint)
+        self.processor, self.queue, self.place, self.hint = processor, queue, place, hint
+
+    def __str__(self) -> str:
+        return f"{self.processor} ({self.place}) processes queue {self.queue!r}: {self.hint}"
+
+
+class HandlerConflictError(DIError):
+    """Two methods handle the same jobs."""
+
+    def __init__(self, queue: str, name: str | None, first: str, second: str) -> None:
+        super().__init__(queue, name, first, second)
+        self.queue, self.name, self.first, self.second = queue, name, first, second
+
+    def __str__(self) -> str:
+        which = "jobs of every other name" if self.name is None else f"jobs named {self.name!r}"
+        return f"queue {self.queue!r} has two handlers for {which}: keep one of them.\n  - {self.first}\n  - {self.second}"
+
+
+class ProcessorOptionsError(DIError):
+    """Two processors of one queue set one option of their common worker to different values."""
+
+    def __init__(self, queue: str, option: str, first: str, second: str) -> None:
+        super().__init__(queue, option, first, second)
+        self.queue, self.option, self.first, self.second = queue, option, first, second
+
+    def __str__(self) -> str:
+        return (
+            f"the processors of queue {self.queue!r} become one worker, and contradict each other in {self.option}: "
+            f"set it in one of them.\n  - {self.first}\n  - {self.second}"
+        )
+
+
+class NoHandlerError(DIError):
+    """A class says that it processes a queue, and has no method that does."""
+
+    def __init__(self, processor: str, queue: str, place: str) -> None:
+        super().__init__(processor, queue, place)
+        self.processor, self.queue, self.place = processor, queue, place
+
+    def __str__(self) -> str:
+        return (
+            f"{self.processor} ({self.place}) processes queue {self.queue!r}, but none of its methods does: "
+            "decorate one with @process(...), or name it `process`."
+        )
+
+
+class NoJobHereError(DIError):
+    """A listener hears of something that has no job, and its class can't be made without one."""
+
+    def __init__(self, processor: str, listener: str, chain: tuple[str, ...], place: str) -> None:
+        super().__init__(processor, listener, chain, place)
+        self.processor, self.listener, self.chain, self.place = processor, listener, chain, place
+
+    def __str__(self) -> str:
+        return (
+            f"{self.processor}.{self.listener} ({self.place}) is called without a job, but its class asks for the current one "
+            f"({' -> '.join(self.chain)}). Move the listener to a class of its own, or ask for JobLogger instead of the job."
+        )
+
+
+class InvalidProcessorError(DIError):
+    """A processor's options or a handler's annotation make no sense; `reason` is the text of the error."""
+
+    def __init__(self, processor: str, place: str, reason: str) -> None:
+        super().__init__(processor, place, reason)
+        self.processor, self.place, self.reason = processor, place, reason
+
+    def __str__(self) -> str:
+        return f"{self.processor} ({self.place}): {self.reason}"

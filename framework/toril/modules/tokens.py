@@ -1,0 +1,56 @@
+"""The tokens under which queues, their server and the clock are found in the container."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from toril.clock import Clock
+from toril.di import Inject, Token, near
+from toril.queues.queue import Queue
+from toril.wire.connection import Server
+
+
+class QueueToken(Token[Queue[Any, Any]]):
+    """Stands for the queue of this name. Two tokens of one name are equal: a queue is found by its name, wherever it is registered."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, QueueToken) and self.token_name == other.token_name
+
+    def __hash__(self) -> int:
+        return hash((QueueToken, self.token_name))
+
+    def unresolved_hint(self, tokens: Collection[object]) -> str | None:
+        """What to do when no module registers it."""
+        return queue_hint(self.token_name, tokens)
+
+
+class InjectQueue(Inject):
+    """Asks for a registered queue: `emails: Annotated[Queue, InjectQueue("emails")]`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(QueueToken(name))
+
+
+def queue_hint(name: str, tokens: Collection[object]) -> str | None:
+    """What the author of a queue's name that nobody registers may have meant; None where it is registered somewhere."""
+    registered = [token.token_name for token in tokens if isinstance(token, QueueToken)]
+    if name in registered:
+        return None
+    close = near(name, registered)
+    if close:
+        return f"queue {name!r} is not registered; did you mean {' or '.join(repr(other) for other in close)}?"
+    return f"queue {name!r} is not registered: add QueueModule.register_queue({name!r}) to the imports."
+
+
+def queue_adviser(token: object, tokens: Collection[object]) -> str | None:
+    """A hint for a parameter whose type is `Queue`, without a name."""
+    plain = getattr(token, "__origin__", token)
+    return 'queues are injected by name: Annotated[Queue, InjectQueue("name")].' if plain is Queue else None
+
+
+SERVER: Final = Token[Server]("SERVER")
+"""The server that all queues of an application share."""
+
+CLOCK: Final = Token[Clock]("CLOCK")
+"""The time of an application; a test overrides it with its `FakeClock`."""
