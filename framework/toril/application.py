@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Sequence
 from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
@@ -23,6 +23,7 @@ from toril.cancellation import run_to_end
 from toril.clock import SystemClock
 from toril.di import ApplicationContext, DynamicModule, Graph, Hook, Overrides, Token, build_graph
 from toril.di.overrides import NO_OVERRIDES
+from toril.di.places import Namespace
 from toril.durations import Duration, to_ms
 from toril.errors import QueueClosedError, ServerUnreachableError
 from toril.modules.decorators import ProcessorFields
@@ -102,9 +103,25 @@ class WorkerFactory:
         return app
 
 
-def graph_of(root: type | DynamicModule, *, overrides: Overrides = NO_OVERRIDES) -> Graph:
-    """The checked module graph, with the rules for queues and processors. Raises GraphErrors."""
-    return build_graph(root, overrides=overrides, checks=[check_processors], advisers=[queue_adviser], job_types=[Job])
+def graph_of(root: type | DynamicModule, *, overrides: Overrides = NO_OVERRIDES, namespace: Namespace | None = None) -> Graph:
+    """The checked module graph, with the rules for queues and processors; arguments as in `build_graph`. Raises GraphErrors."""
+    return build_graph(root, overrides=overrides, checks=[check_processors], advisers=[queue_adviser], job_types=[Job], namespace=namespace)
+
+
+async def run_until_idle(workers: Sequence[Worker]) -> None:
+    """Run workers until none of them has anything to claim at this moment, and stop them."""
+    async with asyncio.TaskGroup() as group:
+        for worker in workers:
+            group.create_task(worker.run(), name=f"worker of {worker.queue.name}")
+        try:
+            for worker in workers:
+                await worker.wait_until_started()
+            while not all(worker.is_idle for worker in workers):
+                for worker in workers:  # one may give work to another, so look again until all are idle together
+                    await worker.wait_until_idle()
+        finally:
+            for worker in workers:
+                worker.ask_to_stop()
 
 
 def find(ctx: ApplicationContext, token: type[T] | Token[T]) -> T | None:
@@ -302,7 +319,7 @@ class Application:
         return errors
 
     @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _signals(self) -> Generator[None]:
         """SIGTERM and SIGINT ask to stop, in this block."""
         loop = asyncio.get_running_loop()
         installed: list[signal.Signals] = []

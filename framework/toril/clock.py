@@ -6,7 +6,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 
 class Timer(Protocol):
@@ -14,6 +15,20 @@ class Timer(Protocol):
 
     def cancel(self) -> None:
         """Make sure that the callback doesn't run any more. Harmless after it ran."""
+        ...
+
+
+class Timeout(Protocol):
+    """What `Clock.timeout` returns, to be entered with `async with`."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None: ...
+
+    def expired(self) -> bool:
+        """Whether the time was up: a `TimeoutError` without this is somebody else's."""
         ...
 
 
@@ -32,7 +47,7 @@ class Clock(Protocol):
         """Wait for `delay_ms`."""
         ...
 
-    def timeout(self, delay_ms: float) -> asyncio.Timeout:
+    def timeout(self, delay_ms: float) -> Timeout:
         """A block that is cancelled after `delay_ms` and then raises `TimeoutError`; ask it with `expired()`."""
         ...
 
@@ -58,7 +73,7 @@ class SystemClock:
     async def sleep(self, delay_ms: float) -> None:
         await asyncio.sleep(delay_ms / 1_000)
 
-    def timeout(self, delay_ms: float) -> asyncio.Timeout:
+    def timeout(self, delay_ms: float) -> Timeout:
         return asyncio.timeout(delay_ms / 1_000)
 
     def wait(self, event: threading.Event, delay_ms: float) -> bool:

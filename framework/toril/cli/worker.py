@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
@@ -99,6 +99,7 @@ def _report(error: TorilError | ExceptionGroup[Exception], command: WorkerComman
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for one in error.exceptions for leaf in _leaves(one)]
-    return [error]
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    inside = cast("tuple[BaseException, ...]", error.exceptions)
+    return [leaf for one in inside for leaf in _leaves(one)]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dependency_injector import providers
 from dependency_injector.containers import DynamicContainer
@@ -31,7 +31,15 @@ from toril.di.scanner import Node
 from toril.di.tokens import token_name
 
 AnyProvider: TypeAlias = providers.Provider[Any]
-RootContainer: TypeAlias = DynamicContainer
+
+
+class RootContainer(DynamicContainer):
+    """Holds a container for each module, each of which holds the providers of its module."""
+
+    if TYPE_CHECKING:  # the package's stub takes every attribute for a provider, and so forbids `container.email_module.email_service()`
+
+        def __getattr__(self, name: str) -> Any: ...  # noqa: ANN401  # known at run time only
+
 
 _NO_CLASS: Any = None  # the stub doesn't know that a Container may be given an instance instead
 _RESERVED = frozenset(dir(DynamicContainer())) | {"parent", "parent_name"}
@@ -55,7 +63,7 @@ class Containers:
     """
 
     def __init__(self, graph: Graph, source: Source) -> None:
-        self.root = DynamicContainer()
+        self.root = RootContainer()
         self.raw: dict[Binding, Any] = {}
         self.sites: dict[Binding, list[tuple[Edge, providers.Dependency[Any]]]] = {}
         self._source = source

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar, overload
 
 from toril.di.bindings import Binding
-from toril.di.errors import OutOfScope
+from toril.di.errors import OutOfScope, WrongScope
 from toril.di.plan import MISSING, JobPlan, PlanKind
 from toril.di.tokens import JOB_REF, Token, token_name
 
@@ -34,7 +34,7 @@ class JobScope:
     that a transaction can roll back; they can't swallow it. What they raise themselves comes out, which fails the job.
     """
 
-    __slots__ = ("_current", "_is_open", "_owner", "_stack", "_under_way", "job", "made")
+    __slots__ = ("_current", "_is_open", "_owner", "_stack", "_under_way", "_was_entered", "job", "made")
 
     def __init__(self, owner: ScopeOwner, job: object) -> None:
         self.job: Any = job
@@ -45,6 +45,7 @@ class JobScope:
         self._under_way: dict[int, asyncio.Future[None]] | None = None
         self._current: ContextToken[JobScope | None] | None = None
         self._is_open = False
+        self._was_entered = False
 
     @property
     def owner(self) -> ScopeOwner:
@@ -105,8 +106,10 @@ class JobScope:
         return value
 
     async def __aenter__(self) -> JobScope:
+        if self._was_entered:
+            raise WrongScope("a job's scope", "can be entered only once", "Take a new one: `ctx.job_scope(job)`.")
         self._current = _current_scope.set(self)
-        self._is_open = True
+        self._is_open = self._was_entered = True
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

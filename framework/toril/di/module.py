@@ -52,6 +52,7 @@ class DynamicModule:
     namespace: Namespace | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
+        hash(self.key)  # a key that can't be compared fails here, where it was written
         if self.place is NOWHERE:
             object.__setattr__(self, "place", caller_place(2))  # the dataclass' __init__ lies between
         if self.namespace is None:
@@ -71,9 +72,14 @@ class DynamicModule:
             same = {"options": self.options == other.options}
         else:
             lists = ("imports", "providers", "exports")
-            same = {name: list(getattr(self, name)) == list(getattr(other, name)) for name in lists}
+            same = {name: _comparable(getattr(self, name)) == _comparable(getattr(other, name)) for name in lists}
         same["is_global"] = self.is_global == other.is_global
         return tuple(name for name, is_same in same.items() if not is_same)
+
+
+def _comparable(entries: Sequence[object]) -> list[object]:
+    """With keyed dynamic modules by their keys: those are compared for themselves when the scan comes to them."""
+    return [(entry.module, entry.key) if isinstance(entry, DynamicModule) and entry.key is not None else entry for entry in entries]
 
 
 def module(

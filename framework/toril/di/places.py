@@ -26,7 +26,10 @@ class Place:
     def __str__(self) -> str:
         if not self.file:
             return ""
-        shown = self.file.removeprefix(f"{Path.cwd()}{os.sep}")
+        try:
+            shown = self.file.removeprefix(f"{Path.cwd()}{os.sep}")
+        except OSError:  # the current folder has been removed
+            shown = self.file
         return f"{shown}:{self.line}" if self.line else shown
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from types import GenericAlias, UnionType
-from typing import Annotated, Any, Generic, Protocol, TypeAlias, TypeVar, Union, cast, get_args, get_origin, runtime_checkable
+from typing import Annotated, Any, Generic, NewType, Protocol, TypeAlias, TypeVar, Union, cast, get_args, get_origin, runtime_checkable
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -124,8 +124,8 @@ def is_builtin_type(token: object) -> bool:
 
 
 def is_token(value: object) -> bool:
-    """Whether something can be provided and asked for: a class, a parametrised class, text, a `Token` or anything with `token_name`."""
-    if isinstance(value, type | str):
+    """Whether something can be provided and asked for: a class, also a parametrised one, a NewType, text, what has a `token_name`."""
+    if isinstance(value, type | str | NewType):
         return True
     origin = get_origin(value)
     if origin is not None:

@@ -93,7 +93,7 @@ def process(
     The method is called with the job. Its annotation `job: Job[Data, Result]` gives the types where `name` is no `JobDef`.
     A plain `def` runs in a thread.
     """
-    if callable(name):  # pyright: ignore[reportUnnecessaryComparison]
+    if callable(name):
         raise InvalidOptionError("@process", name, "write @process() with brackets, or @process(name)")
     optional_ms(timeout, "timeout")
     metadata = ProcessMetadata(name, concurrency, timeout, caller_place(1))

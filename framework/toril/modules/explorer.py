@@ -238,7 +238,11 @@ def _handler(ctx: ApplicationContext, processor: Processor, method: str, metadat
     if not processor.binding.needs_job:
         return replace(common, call=getattr(ctx.instance_of(processor.binding), method))
     plan = ctx.plan_for(processor.binding)
-    return replace(common, call=None, scope=lambda job: _Scoped(ctx.job_scope(job), plan, method))
+
+    def open_scope(job: Job[Any, Any], /) -> _Scoped:
+        return _Scoped(ctx.job_scope(job), plan, method)
+
+    return replace(common, call=None, scope=open_scope)
 
 
 def _never_called(job: Job[Any, Any]) -> None:

@@ -56,6 +56,15 @@ class QueueEnvironment:
         return f"{self.prefix}-{options.prefix}" if self.is_test else options.prefix
 
 
+def environment_for_test(url: str, prefix: str) -> Callable[..., QueueEnvironment]:
+    """A factory for a test's environment: its server and prefix, with the defaults that the application sets itself."""
+
+    def make(root: Annotated[QueueModuleOptions | None, Inject(ROOT_OPTIONS)]) -> QueueEnvironment:
+        return QueueEnvironment(url, prefix, NO_OPTIONS if root is None else root.default_job_options, is_test=True)
+
+    return make
+
+
 ROOT_OPTIONS: Final = Token[QueueModuleOptions]("QUEUE_MODULE_OPTIONS")
 ENVIRONMENT: Final = Token[QueueEnvironment]("QUEUE_ENVIRONMENT")
 

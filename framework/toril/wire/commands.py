@@ -340,6 +340,12 @@ class QueueCommands:
         return _entries(await self._commands.call("XREVRANGE", self.keys.events, start, "-", "COUNT", count, repeatable=True))
 
 
+async def shift_ttls(server: Server, prefix: str, by_ms: int) -> int:
+    """For tests: let `by_ms` pass for everything under a prefix that has a time to live, and wake who sleeps on a queue there."""
+    shifted: int = await server.commands.run(scripts.load("shift_ttls"), (prefix, f"toril:{prefix}"), by_ms)
+    return shifted
+
+
 JOB_FIELDS_HEADER: Final[tuple[Argument, ...]] = (len(JOB_FIELDS), *JOB_FIELDS)
 
 

@@ -1,0 +1,122 @@
+"""`FakeClock`: time that passes only when a test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from toril.clock import Timeout, Timer
+from toril.durations import Duration, to_ms
+
+_LOOK_S = 0.01
+"""How often a waiting thread looks at the clock."""
+
+
+class FakeTimer:
+    """A callback that waits for its time."""
+
+    __slots__ = ("callback", "due_ms")
+
+    def __init__(self, due_ms: float, callback: Callable[[], object]) -> None:
+        self.due_ms = due_ms
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        """Make sure that the callback doesn't run any more."""
+        self.callback = None
+
+
+class FakeClock:
+    """A clock that stands still. `advance` moves it, and runs what is due on the way, in order.
+
+    Everything of the library that reads or waits for time follows it: delays, timeouts of handlers, intervals, sleeps. What it
+    doesn't move: bounds of network calls, your own `asyncio.sleep`, other processes, and the server's times to live (for those
+    use `TestingModule.advance`).
+
+    Args:
+        now_ms: where it stands first; by default the real time.
+    """
+
+    def __init__(self, now_ms: int | None = None) -> None:
+        self._now_ms = float(time.time_ns() // 1_000_000 if now_ms is None else now_ms)  # noqa: TID251 -- only where it starts
+        self._timers: list[tuple[float, int, FakeTimer]] = []
+        self._numbers = itertools.count()
+
+    def now_ms(self) -> int:
+        return int(self._now_ms)
+
+    def call_later(self, delay_ms: float, callback: Callable[[], object]) -> Timer:
+        timer = FakeTimer(self._now_ms + max(delay_ms, 0), callback)
+        heapq.heappush(self._timers, (timer.due_ms, next(self._numbers), timer))
+        if delay_ms <= 0:
+            asyncio.get_running_loop().call_soon(self._run_due)
+        return timer
+
+    async def sleep(self, delay_ms: float) -> None:
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = self.call_later(delay_ms, lambda: _wake(woken))
+        try:
+            await woken
+        finally:
+            timer.cancel()
+
+    def timeout(self, delay_ms: float) -> Timeout:
+        return FakeTimeout(self, delay_ms)
+
+    def wait(self, event: threading.Event, delay_ms: float) -> bool:
+        until = self._now_ms + delay_ms
+        while self._now_ms < until:
+            if event.wait(_LOOK_S):
+                return True
+        return event.is_set()
+
+    def advance(self, duration: Duration) -> None:
+        """Jump forward; callbacks that become due are called at their time, before the clock moves on. Call it in the event loop."""
+        target = self._now_ms + to_ms(duration, "advance")
+        while self._timers and self._timers[0][0] <= target:
+            self._now_ms = max(self._now_ms, self._timers[0][0])
+            self._run_due()
+        self._now_ms = target
+
+    def _run_due(self) -> None:
+        while self._timers and self._timers[0][0] <= self._now_ms:
+            _, _, timer = heapq.heappop(self._timers)
+            if timer.callback is not None:
+                timer.callback()
+
+
+class FakeTimeout:
+    """asyncio's own timeout without a deadline; the fake clock moves the deadline to now when its time has come."""
+
+    def __init__(self, clock: FakeClock, delay_ms: float) -> None:
+        self._clock = clock
+        self._delay_ms = delay_ms
+        self._block = asyncio.timeout(None)
+        self._timer: Timer | None = None
+
+    def expired(self) -> bool:
+        """Whether the time was up."""
+        return self._block.expired()
+
+    async def __aenter__(self) -> Self:
+        await self._block.__aenter__()
+        loop = asyncio.get_running_loop()
+        self._timer = self._clock.call_later(self._delay_ms, lambda: self._block.reschedule(loop.time()))
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._block.__aexit__(kind, error, trace)
+        return None
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)

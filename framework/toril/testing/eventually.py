@@ -1,0 +1,36 @@
+"""Waiting for what will be so, without sleeping for a guess."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
+
+from toril.clock import real_sleep
+from toril.durations import Duration, to_ms
+
+T = TypeVar("T")
+
+_PAUSE_MS = 5
+
+
+async def eventually(probe: Callable[[], T | Awaitable[T]], *, timeout: Duration = "10s") -> T:
+    """Run a probe until its assertions hold, and return what it returns.
+
+    The probe is a plain or coroutine function that raises AssertionError as long as it isn't so; everything else it raises
+    comes out at once. It should only look, since it is run many times.
+
+    Raises:
+        AssertionError: the last one, once `timeout` (real time) is over.
+    """
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + to_ms(timeout, "timeout") / 1_000
+    while True:
+        try:
+            found = probe()
+            return await cast("Awaitable[T]", found) if isinstance(found, Awaitable) else found
+        except AssertionError as error:
+            if loop.time() > give_up_at:
+                error.add_note(f"still so after {timeout}")
+                raise
+        await real_sleep(_PAUSE_MS)  # nothing could wake us: the probe may look anywhere

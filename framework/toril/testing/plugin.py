@@ -1,0 +1,77 @@
+"""The pytest plugin: one real server a session, a prefix of its own for every test.
+
+    toril_server_url   session   where the server is: `TORIL_TEST_REDIS_URL` if set, else an embedded one, shared by all
+                                 pytest-xdist workers and stopped with the last of them
+    toril_prefix       test      a fresh prefix; every key under it is deleted after the test
+
+A testing module finds both by itself, and starts the server only when it is needed. The fixtures are synchronous, so they work
+with pytest-asyncio, with anyio, and without either.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from toril.embedded import ensure_server
+from toril.testing.environment import TestEnvironment, set_environment
+from toril.wire.connection import Server
+
+
+@pytest.fixture(scope="session")
+def toril_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the session's server."""
+    given = os.environ.get("TORIL_TEST_REDIS_URL")
+    if given:
+        yield given
+        return
+    with ensure_server(_shared_folder(tmp_path_factory)) as server:
+        yield server.url
+
+
+@pytest.fixture(autouse=True)
+def _toril_environment(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Lets `Test.create_testing_module` find this test's server and prefix."""
+
+    def find() -> TestEnvironment:
+        return TestEnvironment(request.getfixturevalue("toril_server_url"), request.getfixturevalue("toril_prefix"))
+
+    set_environment(find)
+    yield
+    set_environment(None)
+
+
+@pytest.fixture
+def toril_prefix(toril_server_url: str) -> Iterator[str]:
+    """A prefix that no other test has, now or ever."""
+    prefix = f"test-{secrets.token_hex(6)}"
+    yield prefix
+    client = Server(toril_server_url).thread_client(timeout_ms=10_000)
+    try:
+        for pattern in (f"{prefix}[-:]*", f"toril:{prefix}[-:]*"):
+            for keys in _batches(cast("Iterator[bytes]", client.scan_iter(match=pattern, count=1_000))):  # pyright: ignore[reportUnknownMemberType]  # untyped
+                client.unlink(*keys)
+    finally:
+        client.close()
+
+
+def _batches(keys: Iterator[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    for key in keys:
+        batch.append(key)
+        if len(batch) == 500:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """One folder for all workers of a pytest-xdist run: they share its server."""
+    base = factory.getbasetemp()
+    return (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "valkey"
