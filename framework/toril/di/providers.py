@@ -135,6 +135,10 @@ def injectable(*, scope: Scope | None = None) -> Callable[[ClassT], ClassT]:
     return decorate
 
 
+Name: TypeAlias = type[Any] | str | Callable[..., Any]
+"""Tokens whose values a type checker can't compare with them: mypy takes no Protocol for a `type[T]`, pyright a NewType for a function."""
+
+
 @overload
 def provide(token: Token[T], *, use_value: T) -> ValueProvider: ...
 @overload
@@ -148,12 +152,12 @@ def provide(
     scope: Scope | None = None,
 ) -> FactoryProvider: ...
 @overload
-def provide(token: type[Any] | str, *, use_value: object) -> ValueProvider: ...
+def provide(token: Name, *, use_value: object) -> ValueProvider: ...
 @overload
-def provide(token: type[Any] | str, *, use_class: Callable[..., object], scope: Scope | None = None) -> ClassProvider: ...
+def provide(token: Name, *, use_class: Callable[..., object], scope: Scope | None = None) -> ClassProvider: ...
 @overload
 def provide(
-    token: type[Any] | str, *, use_factory: Callable[..., object], inject: Sequence[object] | None = None, scope: Scope | None = None
+    token: Name, *, use_factory: Callable[..., object], inject: Sequence[object] | None = None, scope: Scope | None = None
 ) -> FactoryProvider: ...
 @overload
 def provide(token: object, *, use_existing: object) -> AliasProvider: ...
