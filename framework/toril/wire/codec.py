@@ -5,7 +5,6 @@ Only standard JSON may go on the wire: `NaN`, `Infinity` and lone surrogates sto
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,7 +109,10 @@ def to_json(value: object, what: str) -> bytes:
         raise _not_json(value, what, str(error)) from error
     # "constants" writes NaN and Infinity bare, where the default would quietly turn them into null. A cheap test rules
     # them out for nearly every value; only text that holds those letters is read again to be sure.
+    # Models and dataclasses do turn them into null, whatever they are told; as plain values they keep them.
     if (b"NaN" in text or b"Infinity" in text) and _has_bare_constant(text):
+        raise _not_json(value, what, "is NaN or Infinity, which JSON does not have")
+    if b"null" in text and _has_bare_constant(pydantic_core.to_json(_plain(value), inf_nan_mode="constants")):
         raise _not_json(value, what, "is NaN or Infinity, which JSON does not have")
     return text
 
@@ -132,6 +134,12 @@ def from_json_or(text: bytes | None, default: object) -> Any:  # noqa: ANN401 --
         return from_json(text)
     except ValueError:
         return default
+
+
+def _plain(value: object) -> object:
+    """The value as dicts, lists and scalars."""
+    plain: object = pydantic_core.to_jsonable_python(value, by_alias=True)
+    return plain
 
 
 def _has_bare_constant(text: bytes) -> bool:
@@ -157,10 +165,12 @@ def _find_culprit(root: object) -> tuple[str, str] | None:
         children = _children(value)
         if children is None:
             try:
-                json.dumps(pydantic_core.to_jsonable_python(value, by_alias=True), allow_nan=False).encode()
-                pydantic_core.to_json(value, by_alias=True)
+                plain = _plain(value)
+                pydantic_core.to_json(plain)
             except Exception:  # noqa: BLE001 -- any failure of a user's object to be written is the answer here
                 return path, f"is a {type(value).__name__}, which JSON can't hold"
+            if _children(plain) is not None:  # a model: what is in it has a path, too
+                stack.append((path, plain, parents))
             continue
         if id(value) in parents:
             return path, "refers back to itself"
