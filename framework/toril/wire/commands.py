@@ -50,14 +50,14 @@ def completed(job_id: str, token: str, value: bytes, keep: str) -> Ending:
 
 def failed(job_id: str, token: str, reason: str, stack: bytes, keep: str, attempts: int) -> Ending:
     """It failed for good; `stack` is the JSON list of the stacks of all attempts, `attempts` how many it was allowed."""
-    return ("f", job_id, token, reason, stack, keep, attempts)
+    return ("f", job_id, token, _sendable(reason), stack, keep, attempts)
 
 
 def retried(job_id: str, token: str, reason: str, stack: bytes, delay_ms: int, lifo: bool) -> Ending:
     """The attempt failed, and it runs again: at once, or after a delay."""
     if delay_ms > 0:
-        return ("d", job_id, token, reason, stack, delay_ms, "")
-    return ("r", job_id, token, reason, stack, 1 if lifo else 0, "")
+        return ("d", job_id, token, _sendable(reason), stack, delay_ms, "")
+    return ("r", job_id, token, _sendable(reason), stack, 1 if lifo else 0, "")
 
 
 def put_off(job_id: str, token: str, delay_ms: int) -> Ending:
@@ -72,7 +72,12 @@ def put_back(job_id: str, token: str) -> Ending:
 
 def unknown_name(job_id: str, token: str, reason: str, stack: bytes, keep: str, first_delay_ms: int) -> Ending:
     """Nobody here handles its name: put off with a delay that doubles each time, the sixth time failed."""
-    return ("u", job_id, token, reason, stack, keep, first_delay_ms)
+    return ("u", job_id, token, _sendable(reason), stack, keep, first_delay_ms)
+
+
+def _sendable(text: str) -> bytes:
+    """Text that somebody's code made: lone surrogates (a file's name can hold them) must not stop the job from ending."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def keep_rule(count: int | None, age_ms: int | None, limit: int | None = None) -> str:
@@ -261,7 +266,7 @@ class QueueCommands:
 
     async def add_log(self, job_id: str, row: str, keep: int) -> int:
         """Append a row to the job's log, keep the newest `keep` (0: all), and return how many there are. Raises JobNotFoundError."""
-        return await self._on_job("add_log", job_id, row, keep)
+        return await self._on_job("add_log", job_id, _sendable(row), keep)
 
     async def get_logs(self, job_id: str, start: int = 0, end: int = -1, *, ascending: bool = True) -> tuple[list[str], int]:
         """Rows `start` to `end` (inclusive; negative ones count from the end) and how many there are."""

@@ -61,6 +61,9 @@ _NETWORK_ERRORS: Final = (OSError, EOFError, asyncio.IncompleteReadError, redis_
 
 Argument = str | bytes | int | float
 
+_pack: Callable[[tuple[Argument, ...]], bytes] = cast("Any", hiredis).pack_command  # its stub takes a tuple of one
+"""redis-py would pack in Python: 1 ms for a turn of 50 jobs, against 23 us here (measured)."""
+
 
 class ReplyLostError(ServerError):
     """The connection broke after the command was sent: the server may or may not have acted."""
@@ -197,8 +200,7 @@ class Connection:
 
     async def _call_once(self, args: tuple[Argument, ...], block_ms: int) -> Any:  # noqa: ANN401 -- a reply has the type that the command gives it
         connection = self._redis or await self._connect()
-        # redis-py would pack in Python: 1 ms for a turn of 50 jobs, against 23 us here (measured).
-        packed = hiredis.pack_command(cast("Any", args))  # its stub takes a tuple of one
+        packed = _pack(args)
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Any] = loop.create_future()
         answer_by = loop.time() + (self._reply_timeout_ms + block_ms) / 1_000

@@ -1,0 +1,733 @@
+"""What the released Node library did, done by us: the same keys and the same events, step by step.
+
+`STEPS` has one entry for every step of every golden file: the coroutine that does it, or the name of the operation that the
+library doesn't have yet. A step starts from the dump of the one before it; the whole files run through from an empty server too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import pytest
+
+from tests.golden_replay import T0, GoldenStep, Replay, scenario, scenarios
+from toril.wire import commands, replies
+from toril.wire.commands import ClaimState
+from toril.wire.connection import Server
+
+Act: TypeAlias = Callable[[Replay], Awaitable[None]]
+
+STEPS: dict[tuple[str, int], Act | str] = {}
+
+WITHOUT_METRICS: Final = {("12-removal", number) for number in (0, 1, 2, 3)}
+"""Steps whose worker counted metrics (wire §3.5.4), which ours doesn't yet: everything but `metrics:*` is compared."""
+
+STACKS: Final = (b'["one"]', b'["one","two"]', b'["one","two","three"]')
+
+
+def step(name: str, *numbers: int) -> Callable[[Act], Act]:
+    def register(act: Act) -> Act:
+        for number in numbers:
+            STEPS[name, number] = act
+        return act
+
+    return register
+
+
+def missing(name: str, number: int, operation: str) -> None:
+    STEPS[name, number] = operation
+
+
+# ── 01 standard ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@step("01-standard", 0)
+async def _(golden: Replay) -> None:
+    await golden.queue().set_max_events(None)
+
+
+@step("01-standard", 1)
+async def _(golden: Replay) -> None:
+    await golden.add("1")
+
+
+@step("01-standard", 2)
+async def _(golden: Replay) -> None:
+    await golden.add("2")
+
+
+@step("01-standard", 3, 4)
+async def _(golden: Replay) -> None:
+    await golden.add("custom-a")
+
+
+@step("01-standard", 5)
+async def _(golden: Replay) -> None:
+    await golden.claim("custom-a", "tok-a", worker="worker-1")
+
+
+@step("01-standard", 6)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.completed("custom-a", "tok-a", b"null", ""))
+
+
+@step("01-standard", 7)
+async def _(golden: Replay) -> None:
+    await golden.claim("1", "tok-1", worker="worker-1")
+
+
+@step("01-standard", 8)
+async def _(golden: Replay) -> None:
+    queue = golden.queue()
+    await queue.update_progress("1", b"42")
+    await queue.update_progress("1", b'{"pct":50}')
+    await queue.update_data("1", b'{"to":"changed"}')
+    assert await queue.add_log("1", "line 1", 0) == 1
+    await golden.renew("1", "tok-1")
+
+
+@step("01-standard", 9)
+async def _(golden: Replay) -> None:
+    done = commands.completed("1", "tok-1", b'{"ok":true}', "")
+    reply = await golden.turn(endings=[done], token="tok-1", claims=1, worker_name="worker-1")
+    assert (reply.codes, [record.job_id for _, record in reply.claimed]) == ([0], ["2"])
+
+
+@step("01-standard", 10)
+async def _(golden: Replay) -> None:
+    for row, rows in (("a", 1), ("b", 2), ("c", 2)):
+        assert await golden.queue().add_log("2", row, 2) == rows
+    done = commands.completed("2", "tok-1", b"7", commands.keep_rule(10, None))
+    reply = await golden.turn(endings=[done], claims=1)
+    assert (reply.codes, reply.state, reply.value) == ([0], ClaimState.EMPTY, 0)
+
+
+# ── 02 delayed ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@step("02-delayed", 0)
+async def _(golden: Replay) -> None:
+    await golden.add("1")
+
+
+@step("02-delayed", 1)
+async def _(golden: Replay) -> None:
+    await golden.add("2", "3", "4")
+
+
+@step("02-delayed", 2)
+async def _(golden: Replay) -> None:
+    reply = await golden.claim_nothing()
+    assert (reply.state, reply.value) == (ClaimState.EMPTY, T0 + 3_000)
+
+
+@step("02-delayed", 3)
+async def _(golden: Replay) -> None:
+    await golden.claim("1", "tok-1")
+
+
+missing("02-delayed", 4, "changeDelay")
+missing("02-delayed", 5, "promote")
+
+
+# ── 03 priority ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@step("03-priority", 0)
+async def _(golden: Replay) -> None:
+    await golden.add("1")
+
+
+@step("03-priority", 1)
+async def _(golden: Replay) -> None:
+    await golden.add("2", "3", "4", "5")
+
+
+missing("03-priority", 2, "changePriority")
+missing("03-priority", 3, "changePriority")
+
+
+def _claims(job_id: str, token: str) -> Act:
+    async def act(golden: Replay) -> None:
+        await golden.claim(job_id, token)
+
+    return act
+
+
+for number, job_id, token in (
+    (4, "5", "tok-1"),
+    (5, "2", "tok-2"),
+    (7, "2", "tok-3"),
+    (8, "3", "tok-4"),
+    (9, "4", "tok-5"),
+    (10, "1", "tok-6"),
+):
+    step("03-priority", number)(_claims(job_id, token))
+
+
+@step("03-priority", 6)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.put_back("2", "tok-2"))
+
+
+@step("03-priority", 11)
+async def _(golden: Replay) -> None:
+    assert (await golden.claim_nothing()).state is ClaimState.EMPTY
+
+
+# ── 04 retries with backoff ───────────────────────────────────────────────────────────────────────────────────
+
+
+@step("04-retry-exponential", 0)
+async def _(golden: Replay) -> None:
+    await golden.add("1")
+    await golden.claim("1", "tok-1")
+
+
+@step("04-retry-exponential", 1)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.retried("1", "tok-1", "boom 1", STACKS[0], 1_000, lifo=False))
+
+
+@step("04-retry-exponential", 2)
+async def _(golden: Replay) -> None:
+    await golden.claim("1", "tok-2")
+
+
+@step("04-retry-exponential", 3)
+async def _(golden: Replay) -> None:
+    again = commands.retried("1", "tok-2", "boom 2", STACKS[1], 2_000, lifo=False)
+    reply = await golden.turn(endings=[again], claims=1)
+    assert (reply.codes, reply.state, reply.value) == ([0], ClaimState.EMPTY, T0 + 3_200)
+
+
+@step("04-retry-exponential", 4)
+async def _(golden: Replay) -> None:
+    await golden.claim("1", "tok-3")
+
+
+@step("04-retry-exponential", 5)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.completed("1", "tok-3", b'{"done":1}', ""))
+
+
+# ── 05 final failure ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@step("05-fail-final", 0)
+async def _(golden: Replay) -> None:
+    await golden.add_new("1", "f", '{"n":1}', '{"attempts":2}', T0)
+    await golden.claim("1", "tok", now=T0)
+    await golden.end(commands.retried("1", "tok", "first", STACKS[0], 0, lifo=False))
+
+
+@step("05-fail-final", 1)
+async def _(golden: Replay) -> None:
+    await golden.claim("1", "tok", now=T0 + 10)
+    await golden.end(commands.failed("1", "tok", "second", STACKS[1], "", 2))
+
+
+missing("05-fail-final", 2, "job.retry")
+
+
+@step("05-fail-final", 3)
+async def _(golden: Replay) -> None:
+    await golden.claim("1", "tok", now=T0 + 20)
+    await golden.end(commands.failed("1", "tok", "third", STACKS[2], "", 2))
+
+
+missing("05-fail-final", 4, "job.retry")
+
+
+@step("05-fail-final", 5)
+async def _(golden: Replay) -> None:
+    await golden.claim("1", "tok")
+    await golden.end(commands.completed("1", "tok", b"null", ""))
+
+
+missing("05-fail-final", 6, "job.retry")
+
+
+# ── 06 stalled ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _sweep(golden: Replay, *recovered: str) -> None:
+    reply = await golden.queue().sweep_stalled(golden.step.clock, 30_000, 1)
+    assert (list(reply.recovered), reply.wait_ms) == (list(recovered), 0)
+
+
+async def _expire(golden: Replay, *keys: str) -> None:
+    await golden.raw("DEL", *(f"{golden.prefix}:q:{key}" for key in keys))
+
+
+@step("06-stalled", 0)
+async def _(golden: Replay) -> None:
+    await golden.add("1", "2")
+    await golden.claim("1", "tok-1")
+    await golden.claim("2", "tok-2")
+
+
+@step("06-stalled", 1)
+async def _(golden: Replay) -> None:
+    await _sweep(golden)
+
+
+@step("06-stalled", 2)
+async def _(golden: Replay) -> None:
+    reply = await golden.queue().sweep_stalled(golden.step.clock, 30_000, 1)
+    assert list(reply.recovered) == []
+    assert 28_000 < reply.wait_ms <= 30_000
+
+
+@step("06-stalled", 3)
+async def _(golden: Replay) -> None:
+    await golden.renew("2", "tok-2")
+    await _expire(golden, "1:lock", "stalled-check")
+
+
+@step("06-stalled", 4)
+async def _(golden: Replay) -> None:
+    await _sweep(golden, "1")
+
+
+@step("06-stalled", 5)
+async def _(golden: Replay) -> None:
+    await golden.claim("1", "tok-3")
+    await _expire(golden, "1:lock", "stalled-check")
+    await _sweep(golden)
+
+
+@step("06-stalled", 6)
+async def _(golden: Replay) -> None:
+    await _expire(golden, "stalled-check")
+    await _sweep(golden, "1")
+
+
+@step("06-stalled", 7)
+async def _(golden: Replay) -> None:
+    reply = await golden.turn(token="tok-4", claims=1)
+    assert [record.deferred_failure for _, record in reply.claimed] == ["job stalled more than allowable limit"]
+
+
+@step("06-stalled", 8)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.failed("1", "tok-4", "job stalled more than allowable limit", STACKS[0], "", 0))
+
+
+@step("06-stalled", 9)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.completed("2", "wrong", b"1", ""), code=replies.LOCK_MISMATCH)
+
+
+@step("06-stalled", 10)
+async def _(golden: Replay) -> None:
+    await _expire(golden, "2:lock")
+    await golden.end(commands.completed("2", "tok-2", b"1", ""), code=replies.MISSING_LOCK)
+
+
+# ── 07 flows: what a child's end does to its parent ───────────────────────────────────────────────────────────
+
+FLOW = "FlowProducer.add"
+
+for name in scenarios():
+    if name.startswith("07") and name != "07g-flow-dynamic":
+        missing(name, 0, FLOW)
+
+
+async def _child_completes(golden: Replay, job_id: str, value: bytes, *, claimed_at: int | None = None, keep: str = "") -> None:
+    await golden.claim(job_id, "tok", queue="cq", now=claimed_at)
+    await golden.end(commands.completed(job_id, "tok", value, keep), queue="cq")
+
+
+async def _parent_completes(golden: Replay) -> None:
+    await golden.claim("P", "tok", queue="pq")
+    await golden.end(commands.completed("P", "tok", b'"parent-done"', ""), queue="pq")
+
+
+@step("07b-flow-fail-parent", 1)
+@step("07c-flow-ignore-dependency", 1)
+@step("07d-flow-continue-parent", 1)
+@step("07e-flow-remove-dependency", 1)
+@step("07f-flow-no-option", 1)
+async def _(golden: Replay) -> None:
+    await golden.claim("C1", "tok", queue="cq", now=T0)
+    await golden.end(commands.failed("C1", "tok", "child broke", STACKS[0], "", 0), queue="cq")
+
+
+@step("07b-flow-fail-parent", 4)
+@step("07c-flow-ignore-dependency", 2)
+@step("07d-flow-continue-parent", 5)
+@step("07e-flow-remove-dependency", 2)
+@step("07f-flow-no-option", 2)
+async def _(golden: Replay) -> None:
+    await _child_completes(golden, "C2", b'{"v":2}')
+
+
+@step("07c-flow-ignore-dependency", 3)
+@step("07d-flow-continue-parent", 6)
+@step("07e-flow-remove-dependency", 3)
+async def _(golden: Replay) -> None:
+    await _parent_completes(golden)
+
+
+@step("07b-flow-fail-parent", 5)
+@step("07f-flow-no-option", 3)
+async def _(golden: Replay) -> None:
+    assert (await golden.claim_nothing("pq")).state is ClaimState.EMPTY
+
+
+@step("07-flow", 1)
+async def _(golden: Replay) -> None:
+    await _child_completes(golden, "C1", b'{"v":1}')
+
+
+@step("07-flow", 2)
+async def _(golden: Replay) -> None:
+    await _child_completes(golden, "C2", b'{"v":2}', claimed_at=T0)
+
+
+@step("07-flow", 3)
+async def _(golden: Replay) -> None:
+    await golden.claim("P", "tok-p", queue="pq")
+
+
+@step("07-flow", 4)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.completed("P", "tok-p", b'"parent-done"', ""), queue="pq")
+
+
+@step("07b-flow-fail-parent", 2)
+async def _(golden: Replay) -> None:
+    reply = await golden.turn("pq", token="tok-p0", claims=1)
+    assert [record.deferred_failure for _, record in reply.claimed] == [f"child {golden.prefix}:cq:C1 failed"]
+
+
+@step("07b-flow-fail-parent", 3)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.failed("P", "tok-p0", f"child {golden.prefix}:cq:C1 failed", STACKS[0], "", 0), queue="pq")
+
+
+@step("07d-flow-continue-parent", 2)
+async def _(golden: Replay) -> None:
+    await golden.claim("P", "tok-p0", queue="pq")
+
+
+@step("07d-flow-continue-parent", 3)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.completed("P", "tok-p0", b"1", ""), queue="pq", code=replies.PENDING_CHILDREN)
+
+
+missing("07d-flow-continue-parent", 4, "moveToWaitingChildren")
+missing("07g-flow-dynamic", 0, "add with a parent")
+missing("07g-flow-dynamic", 1, "moveToWaitingChildren")
+
+
+@step("07g-flow-dynamic", 2)
+async def _(golden: Replay) -> None:
+    await _child_completes(golden, "C1", b"1")
+
+
+@step("07g-flow-dynamic", 3)
+async def _(golden: Replay) -> None:
+    await golden.claim("P", "tok-p2", queue="pq")  # the refused moveToWaitingChildren, missing too, changes nothing
+
+
+@step("07g-flow-dynamic", 4)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.completed("P", "tok-p2", b'"done"', ""), queue="pq")
+
+
+missing("07g-flow-dynamic", 5, "add with a parent")
+missing("07h-flow-retry-child", 1, "job.retry")
+
+
+@step("07i-flow-removal", 1)
+async def _(golden: Replay) -> None:
+    assert await golden.queue("cq").remove("C2")
+
+
+missing("07i-flow-removal", 2, FLOW)
+
+
+@step("07i-flow-removal", 3)
+async def _(golden: Replay) -> None:
+    assert await golden.queue("pq").remove("P")
+
+
+@step("07j-flow-parent-delay-priority", 1)
+async def _(golden: Replay) -> None:
+    await _child_completes(golden, "K1", b"1")
+
+
+@step("07j-flow-parent-delay-priority", 2)
+async def _(golden: Replay) -> None:
+    await _child_completes(golden, "K2", b"2", keep=commands.keep_rule(0, None))
+
+
+missing("07j-flow-parent-delay-priority", 3, FLOW)
+
+
+# ── 08 job schedulers ─────────────────────────────────────────────────────────────────────────────────────────
+
+for name, number, operation in (
+    ("08-scheduler-every", 0, "upsertJobScheduler"),
+    ("08-scheduler-every", 1, "next iteration"),
+    ("08-scheduler-every", 3, "next iteration"),
+    ("08-scheduler-every", 4, "upsertJobScheduler"),
+    ("08-scheduler-every", 5, "removeJobScheduler"),
+    ("08b-scheduler-cron", 0, "upsertJobScheduler"),
+    ("08b-scheduler-cron", 1, "next iteration"),
+    ("08c-scheduler-every-options", 0, "upsertJobScheduler"),
+    ("08c-scheduler-every-options", 1, "upsertJobScheduler"),
+    ("08c-scheduler-every-options", 2, "next iteration"),
+    ("08c-scheduler-every-options", 3, "next iteration"),
+):
+    missing(name, number, operation)
+
+
+@step("08-scheduler-every", 2)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.completed("repeat:sch:1700000000000", "tok-1", b'"ok"', commands.keep_rule(5, None)))
+
+
+@step("08b-scheduler-cron", 2)
+async def _(golden: Replay) -> None:
+    first, last = "repeat:nightly:1700017200000", "repeat:nightly:1700103600000"
+    await golden.end(commands.completed(first, "tok-1", b'"ok"', ""), now=T0 + 17_200_007)
+    await golden.claim(last, "tok-2")  # the limit ends the schedule: no next iteration
+
+
+@step("08b-scheduler-cron", 3)
+async def _(golden: Replay) -> None:
+    job_id = "repeat:nightly:1700103600000"
+    await golden.end(commands.completed(job_id, "tok-2", b'"ok"', ""))
+
+
+# ── 09 pause ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+missing("09-pause-resume", 0, "pause")
+missing("09-pause-resume", 3, "resume")
+missing("09b-resume-legacy-paused-list", 0, "pause")
+missing("09b-resume-legacy-paused-list", 1, "resume")
+
+
+@step("09-pause-resume", 1)
+async def _(golden: Replay) -> None:
+    await golden.add("3", "4")
+
+
+@step("09-pause-resume", 2)
+async def _(golden: Replay) -> None:
+    assert (await golden.claim_nothing()).state is ClaimState.BLOCKED
+
+
+@step("09-pause-resume", 4)
+async def _(golden: Replay) -> None:
+    await golden.claim("1", "tok-2")
+
+
+# ── 10 deduplication ──────────────────────────────────────────────────────────────────────────────────────────
+
+DEDUPLICATION = "add with deduplication"
+
+for number in (0, 2, 4, 5, 7, 10, 11):
+    missing("10-dedup", number, DEDUPLICATION)
+
+
+def _runs(job_id: str) -> Act:
+    async def act(golden: Replay) -> None:
+        await golden.claim(job_id, "tok")
+        await golden.end(commands.completed(job_id, "tok", b"1", ""))
+
+    return act
+
+
+step("10-dedup", 1)(_runs("1"))
+step("10-dedup", 3)(_runs("3"))
+
+
+@step("10-dedup", 6)
+async def _(golden: Replay) -> None:
+    await golden.claim("6", "tok-3")
+
+
+@step("10-dedup", 8)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.completed("7", "tok-4", b"1", ""))
+
+
+@step("10-dedup", 9)
+async def _(golden: Replay) -> None:
+    assert await golden.queue().remove("9")
+
+
+# ── 11 limits: set by hand, since the library can't yet ──────────────────────────────────────────────────────
+
+
+@step("11-limits", 0)
+async def _(golden: Replay) -> None:
+    await golden.raw("HSET", f"{golden.prefix}:q:meta", "concurrency", 1)
+    await golden.add("1", "2", "3", "4")
+
+
+@step("11-limits", 1)
+async def _(golden: Replay) -> None:
+    await golden.claim("1", "tok-1")
+    assert (await golden.claim_nothing()).state is ClaimState.BLOCKED
+
+
+@step("11-limits", 2)
+async def _(golden: Replay) -> None:
+    await golden.add("5")
+
+
+@step("11-limits", 3)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.completed("1", "tok-1", b"1", ""))
+
+
+@step("11-limits", 4)
+async def _(golden: Replay) -> None:
+    await golden.raw("HDEL", f"{golden.prefix}:q:meta", "concurrency")
+    await golden.raw("HSET", f"{golden.prefix}:q:meta", "max", 1, "duration", 10_000)
+    await golden.claim("2", "tok-3")
+
+
+@step("11-limits", 5)
+async def _(golden: Replay) -> None:
+    reply = await golden.claim_nothing()
+    assert reply.state is ClaimState.LIMITED
+    assert 8_000 < reply.value <= 10_000
+
+
+@step("11-limits", 6)
+async def _(golden: Replay) -> None:
+    reply = await golden.turn(endings=[commands.completed("2", "tok-3", b"1", "")], claims=1)
+    assert (reply.codes, reply.state) == ([0], ClaimState.LIMITED)
+
+
+@step("11-limits", 7)
+async def _(golden: Replay) -> None:
+    await golden.raw("HDEL", f"{golden.prefix}:q:meta", "max", "duration")
+    await golden.raw("DEL", f"{golden.prefix}:q:limiter")
+    reply = await golden.turn(token="tok-5", claims=1, limit=(2, 5_000))
+    assert [record.job_id for _, record in reply.claimed] == ["3"]
+
+
+@step("11-limits", 8)
+async def _(golden: Replay) -> None:
+    await golden.raw("SET", f"{golden.prefix}:q:limiter", 9_007_199_254_740_991, "PX", 7_000)
+    await golden.end(commands.put_back("3", "tok-5"))
+
+
+# ── 12 keep rules and removal ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def _complete_with_rule(golden: Replay, job_id: str, opts: str, keep: str, added_at: int, ended_at: int) -> None:
+    await golden.add_new(job_id, "x", f'{{"n":{job_id}}}', opts, added_at)
+    await golden.claim(job_id, "tok", now=added_at)
+    value = b'"gone"' if job_id == "1" else job_id.encode()
+    await golden.end(commands.completed(job_id, "tok", value, keep), now=ended_at)
+
+
+@step("12-removal", 0)
+async def _(golden: Replay) -> None:
+    await _complete_with_rule(golden, "1", '{"attempts":0,"removeOnComplete":true}', commands.keep_rule(0, None), T0, T0)
+
+
+@step("12-removal", 1)
+async def _(golden: Replay) -> None:
+    for minute, job_id in enumerate("2345"):
+        added_at = T0 + minute * 60_000
+        opts = '{"attempts":0,"removeOnComplete":{"count":2}}'
+        await _complete_with_rule(golden, job_id, opts, commands.keep_rule(2, None), added_at, added_at + 60_000)
+
+
+@step("12-removal", 2)
+async def _(golden: Replay) -> None:
+    opts = '{"attempts":0,"removeOnComplete":{"age":30}}'
+    await _complete_with_rule(golden, "6", opts, commands.keep_rule(None, 30_000), T0 + 240_000, T0 + 420_000)
+
+
+@step("12-removal", 3)
+async def _(golden: Replay) -> None:
+    await golden.add("7")
+    await golden.claim("7", "tok")
+    await golden.end(commands.failed("7", "tok", "bad", STACKS[0], commands.keep_rule(1, None), 0))
+
+
+@step("12-removal", 4)
+async def _(golden: Replay) -> None:
+    await golden.add_new("8", "x", '{"n":8}', '{"attempts":0}')
+    await golden.add("9", "10")
+    assert await golden.queue().remove("8")
+
+
+@step("12-removal", 5)
+async def _(golden: Replay) -> None:
+    await golden.claim("10", "tok-10")
+    assert not await golden.queue().remove("10")
+
+
+missing("12-removal", 6, "drain, clean")
+missing("12-removal", 7, "drain")
+missing("12-removal", 8, "obliterate")
+
+
+# ── 13 moves asked for by a handler ───────────────────────────────────────────────────────────────────────────
+
+
+@step("13-active-moves", 0)
+async def _(golden: Replay) -> None:
+    await golden.add_new("1", "m", '{"n":1}', '{"attempts":0}')
+    await golden.claim("1", "tok")
+    await golden.end(commands.put_off("1", "tok", 2_000))
+
+
+missing("13-active-moves", 1, "promoteJobs")
+missing("13-active-moves", 2, "retryJobs")
+
+
+@step("13-active-moves", 3)
+async def _(golden: Replay) -> None:
+    await golden.claim("1", "tok")
+    await golden.end(commands.put_back("1", "tok"))
+
+
+# ── the tests ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+ALL: Final = [found for name in scenarios() for found in scenario(name)]
+POSSIBLE: Final = [found for found in ALL if callable(STEPS.get((found.scenario, found.number)))]
+
+
+def _act(golden_step: GoldenStep) -> Act:
+    act = STEPS[golden_step.scenario, golden_step.number]
+    assert callable(act)
+    return act
+
+
+def _id(golden_step: GoldenStep) -> str:
+    return f"{golden_step.scenario.partition('-')[0]}.{golden_step.number}"
+
+
+def test_every_golden_step_is_replayed_or_names_the_operation_that_is_missing() -> None:
+    assert {(found.scenario, found.number) for found in ALL} == STEPS.keys()
+
+
+@pytest.mark.parametrize("golden_step", POSSIBLE, ids=_id)
+async def test_a_step_leaves_what_node_leaves(server: Server, prefix: str, golden_step: GoldenStep) -> None:
+    golden = Replay(server, prefix, golden_step)
+    await golden.load()
+    await _act(golden_step)(golden)
+    ignoring = ":metrics:" if (golden_step.scenario, golden_step.number) in WITHOUT_METRICS else ""
+    assert await golden.differences(ignoring) == []
+
+
+@pytest.mark.parametrize("name", ["01-standard", "04-retry-exponential", "06-stalled"])
+async def test_a_whole_scenario_from_an_empty_server_goes_as_with_node(server: Server, prefix: str, name: str) -> None:
+    golden = Replay(server, prefix, scenario(name)[0])
+    for golden_step in scenario(name):
+        golden.step = golden_step
+        await _act(golden_step)(golden)
+        assert await golden.differences() == [], golden_step.title
