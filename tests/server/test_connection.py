@@ -24,7 +24,8 @@ from toril.errors import (
 )
 from toril.wire import connection as connection_module
 from toril.wire import scripts
-from toril.wire.connection import Connection, ReplyLostError, Server, ServerAddress, backoff_ms
+from toril.wire.address import ServerAddress
+from toril.wire.connection import Connection, ReplyLostError, Server, backoff_ms
 from toril.wire.scripts import Script
 
 
