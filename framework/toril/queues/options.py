@@ -174,7 +174,7 @@ class JobOptions:
     timestamp: datetime | None = None
     """When the job counts as created; not set: now. Must know its time zone."""
     stack_trace_limit: int | None = None
-    """How many stack traces of failed attempts are kept; not set: all, 0: none."""
+    """How many stack traces of failed attempts are kept, the latest ones; 0: none. Not set: what the worker keeps."""
     keep_logs: int | None = None
     """How many rows of the job's log are kept; not set: all."""
     size_limit: int | None = None

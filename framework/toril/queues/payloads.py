@@ -101,7 +101,7 @@ class PayloadType(Generic[T]):
         try:
             return TypeAdapter(cast("type[T]", self.hint))
         except Exception as error:  # pydantic raises errors of many kinds here, and all mean the same
-            raise UnusablePayloadTypeError(self.model, str(error)) from error
+            raise UnusablePayloadTypeError(self.model, getattr(error, "message", str(error))) from error
 
     def _write(self, valid: T, name: str) -> bytes:
         what = f"the {self.part} of job {name!r}"

@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
+from toril.cancellation import run_to_end
 from toril.clock import Clock, SystemClock
 from toril.errors import QueueClosedError, TorilError
 from toril.queues.drafts import MISSING, JobDraft, KnownName, Recipe, Recipes, draft_of, new_job, record_of
@@ -126,6 +127,9 @@ class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
 
     async def close(self) -> None:
         """Close what the queue has opened itself; who waits for a result gets QueueClosedError. May be called twice."""
+        await run_to_end(self._close())
+
+    async def _close(self) -> None:
         async with self._opening:
             self._is_closed = True
             if self._results is not None:

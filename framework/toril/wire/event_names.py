@@ -13,7 +13,6 @@ _FIELDS: Final = {
     "attemptsMade": "attempts_made",
     "deduplicationId": "deduplication_id",
     "deduplicatedJobId": "deduplicated_job_id",
-    "debounceId": "deduplication_id",
     "delay": "due_at_ms",
     "data": "value",
 }
@@ -21,5 +20,4 @@ _FIELDS: Final = {
 
 def read_fields(entry: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     """The event's name and its fields in our names; unknown ones keep theirs. All values are text still."""
-    name = "debounced" if entry.get("event") == "deduplicated" and "debounceId" in entry else entry.get("event", "")
-    return name, {_FIELDS.get(key, key): value for key, value in entry.items() if key != "event"}
+    return entry.get("event", ""), {_FIELDS.get(key, key): value for key, value in entry.items() if key != "event"}

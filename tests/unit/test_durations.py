@@ -1,0 +1,62 @@
+"""Durations as users write them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toril.durations import format_ms, optional_ms, to_ms
+from toril.errors import InvalidDurationError
+
+
+@pytest.mark.parametrize(
+    ("written", "ms"),
+    [
+        ("250ms", 250),
+        ("5s", 5_000),
+        ("1.5s", 1_500),
+        ("1h30m", 5_400_000),
+        ("1h 30m", 5_400_000),
+        (" 2 D ", 172_800_000),
+        ("1w", 604_800_000),
+        ("0s", 0),
+        (timedelta(seconds=2, microseconds=1_999), 2_001),
+        (timedelta(0), 0),
+    ],
+)
+def test_a_duration_is_read_as_milliseconds(written: str | timedelta, ms: int) -> None:
+    assert to_ms(written, "delay") == ms
+
+
+@pytest.mark.parametrize("written", [5, 5.0, True, "5", "1.5", "", "  ", "soon", "5 parsecs", "5s!", "5s and 3m", "s", None, "٣s"])
+def test_what_has_no_unit_or_no_sense_is_refused(written: Any) -> None:  # noqa: ANN401 -- wrong on purpose
+    with pytest.raises(InvalidDurationError) as caught:
+        to_ms(written, "delay")
+    assert (caught.value.option, caught.value.value) == ("delay", written)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("written", ["-1s", " -5m", timedelta(milliseconds=-1)])
+def test_a_duration_is_never_negative(written: str | timedelta) -> None:
+    with pytest.raises(InvalidDurationError, match="can't be negative"):
+        to_ms(written, "delay")
+
+
+@pytest.mark.parametrize("written", [5, "5"])
+def test_a_bare_number_is_told_both_spellings(written: Any) -> None:  # noqa: ANN401 -- wrong on purpose
+    with pytest.raises(InvalidDurationError, match=r'"5s" or "5ms"'):
+        to_ms(written, "delay")
+
+
+@given(st.integers(0, 10**12))
+def test_what_is_formatted_reads_back(ms: int) -> None:
+    assert to_ms(format_ms(ms), "x") == ms
+
+
+def test_none_stays_none() -> None:
+    assert optional_ms(None, "x") is None
+    assert optional_ms("1s", "x") == 1_000
