@@ -1,0 +1,1 @@
+"""Mails: templates, SMTP, and a mailbox for development."""
