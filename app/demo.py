@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -176,7 +176,7 @@ async def has_worker(emails: Queue) -> bool:
 
 
 @asynccontextmanager
-async def application() -> AsyncIterator[Application]:
+async def application() -> AsyncGenerator[Application]:
     """The application's modules, without workers."""
     app = await WorkerFactory.create(AppModule, queues=[], connect_timeout="5s")
     async with app:
@@ -232,7 +232,7 @@ def main() -> None:
 
 def _file_of(result: object) -> str:
     """The mailbox's file, from the mail server's reply; the reply itself from any other mail server."""
-    reply = str(result.get("response", "")) if isinstance(result, dict) else ""
+    reply = str(cast("dict[str, object]", result).get("response", "")) if isinstance(result, dict) else ""
     return reply.rpartition("kept as ")[2] or reply
 
 
