@@ -127,8 +127,15 @@ async def _(golden: Replay) -> None:
     await golden.claim("1", "tok-1")
 
 
-missing("02-delayed", 4, "changeDelay")
-missing("02-delayed", 5, "promote")
+@step("02-delayed", 4)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.completed("1", "tok-1", b'"r"', ""))
+    await golden.queue().change_delay("3", T0 + 5_000, 60_000)
+
+
+@step("02-delayed", 5)
+async def _(golden: Replay) -> None:
+    await golden.queue().promote("3")
 
 
 # ── 03 priority ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,8 +151,14 @@ async def _(golden: Replay) -> None:
     await golden.add("2", "3", "4", "5")
 
 
-missing("03-priority", 2, "changePriority")
-missing("03-priority", 3, "changePriority")
+@step("03-priority", 2)
+async def _(golden: Replay) -> None:
+    await golden.queue().change_priority("3", 20, lifo=False)
+
+
+@step("03-priority", 3)
+async def _(golden: Replay) -> None:
+    await golden.queue().change_priority("3", 5, lifo=True)
 
 
 def _claims(job_id: str, token: str) -> Act:
@@ -228,7 +241,9 @@ async def _(golden: Replay) -> None:
     await golden.end(commands.failed("1", "tok", "second", STACKS[1], "", 2))
 
 
-missing("05-fail-final", 2, "job.retry")
+@step("05-fail-final", 2)
+async def _(golden: Replay) -> None:
+    await golden.queue().retry_job("1", "failed", lifo=False, reset_made=False, reset_started=False)
 
 
 @step("05-fail-final", 3)
@@ -237,7 +252,9 @@ async def _(golden: Replay) -> None:
     await golden.end(commands.failed("1", "tok", "third", STACKS[2], "", 2))
 
 
-missing("05-fail-final", 4, "job.retry")
+@step("05-fail-final", 4)
+async def _(golden: Replay) -> None:
+    await golden.queue().retry_job("1", "failed", lifo=False, reset_made=True, reset_started=True)
 
 
 @step("05-fail-final", 5)
@@ -246,7 +263,9 @@ async def _(golden: Replay) -> None:
     await golden.end(commands.completed("1", "tok", b"null", ""))
 
 
-missing("05-fail-final", 6, "job.retry")
+@step("05-fail-final", 6)
+async def _(golden: Replay) -> None:
+    await golden.queue().retry_job("1", "completed", lifo=False, reset_made=False, reset_started=False)
 
 
 # ── 06 stalled ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -439,7 +458,11 @@ async def _(golden: Replay) -> None:
 
 
 missing("07g-flow-dynamic", 5, "add with a parent")
-missing("07h-flow-retry-child", 1, "job.retry")
+
+
+@step("07h-flow-retry-child", 1)
+async def _(golden: Replay) -> None:
+    await golden.queue("cq").retry_job("C1", "failed", lifo=False, reset_made=False, reset_started=False)
 
 
 @step("07i-flow-removal", 1)
@@ -506,10 +529,32 @@ async def _(golden: Replay) -> None:
 
 # ── 09 pause ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-missing("09-pause-resume", 0, "pause")
-missing("09-pause-resume", 3, "resume")
-missing("09b-resume-legacy-paused-list", 0, "pause")
-missing("09b-resume-legacy-paused-list", 1, "resume")
+
+@step("09-pause-resume", 0)
+async def _(golden: Replay) -> None:
+    await golden.queue().set_max_events(None)
+    await golden.add("1", "2")
+    await golden.queue().pause()
+
+
+@step("09-pause-resume", 3)
+@step("09b-resume-legacy-paused-list", 1)
+async def _(golden: Replay) -> None:
+    await golden.queue().resume()
+
+
+@step("09b-resume-legacy-paused-list", 0)
+async def _(golden: Replay) -> None:
+    await golden.queue().set_max_events(None)
+    await golden.queue().pause()
+    await golden.add("1", "2")
+    for job_id in ("old-1", "old-2"):  # what an old version left behind
+        await golden.raw(
+            "HSET",
+            f"{golden.prefix}:q:{job_id}",
+            *(part for pair in golden.step.keys[f"bull:q:{job_id}"]["value"].items() for part in pair),
+        )
+        await golden.raw("LPUSH", f"{golden.prefix}:q:paused", job_id)
 
 
 @step("09-pause-resume", 1)
@@ -685,8 +730,16 @@ async def _(golden: Replay) -> None:
     await golden.end(commands.put_off("1", "tok", 2_000))
 
 
-missing("13-active-moves", 1, "promoteJobs")
-missing("13-active-moves", 2, "retryJobs")
+@step("13-active-moves", 1)
+async def _(golden: Replay) -> None:
+    assert await golden.queue().move_all("delayed", None, None) == 1
+
+
+@step("13-active-moves", 2)
+async def _(golden: Replay) -> None:
+    await golden.claim("1", "tok")
+    await golden.end(commands.failed("1", "tok", "x", STACKS[0], "", 0))
+    assert await golden.queue().move_all("failed", None, T0) == 1
 
 
 @step("13-active-moves", 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, cast
 
 from typing_extensions import TypeVar
 
@@ -249,6 +249,42 @@ class Job(Generic[DataT, ResultT]):
             raise JobNotFoundError(self.id, self.queue_name)
         self.record = record
         self._data = cast("DataT", _UNREAD)
+
+    async def promote(self) -> None:
+        """Run it now instead of at its time. Raises JobStateError unless it is delayed."""
+        await self.queue.commands.promote(self.id)
+        self.record.delay_ms = 0
+
+    async def change_delay(self, delay: Duration) -> None:
+        """Let it wait so long from now on. Raises JobNotFoundError, and JobStateError unless it is delayed."""
+        delay_ms = to_ms(delay, "delay")
+        await self.queue.commands.change_delay(self.id, self.queue.clock.now_ms(), delay_ms)
+        self.record.delay_ms = delay_ms
+
+    async def change_priority(self, priority: int, *, lifo: bool = False) -> None:
+        """Give it another priority (0: none), behind those that have it, or before them (`lifo`). One that doesn't wait keeps it for later.
+
+        Raises:
+            JobNotFoundError
+            InvalidOptionError: no whole number from 0 to 2,097,151.
+        """
+        JobOptions(priority=priority)  # checks it
+        await self.queue.commands.change_priority(self.id, priority, lifo=lifo)
+        self.record.priority = priority
+
+    async def retry(self, state: Literal["failed", "completed"] = "failed", *, reset_attempts: bool = False) -> None:
+        """Run a job that has ended once more.
+
+        Args:
+            state: where it is.
+            reset_attempts: forget the attempts made and started, so that it has all of its attempts again.
+
+        Raises:
+            JobNotFoundError, JobStateError
+        """
+        await self.queue.commands.retry_job(
+            self.id, state, lifo=self.options.lifo or False, reset_made=reset_attempts, reset_started=reset_attempts
+        )
 
     async def remove(self) -> bool:
         """Remove the job, as `Queue.remove` does."""

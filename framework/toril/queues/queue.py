@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, Self, overload
+from typing import Any, Generic, Literal, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
 from toril.cancellation import run_to_end
 from toril.clock import Clock, SystemClock
+from toril.durations import Duration, to_ms
 from toril.errors import QueueClosedError, TorilError
 from toril.queues.drafts import MISSING, JobDraft, KnownName, Recipe, Recipes, draft_of, new_job, record_of
 from toril.queues.getters import QueueGetters
@@ -22,6 +24,7 @@ from toril.queues.option_checks import check_whole
 from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, KeepJobs
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
 from toril.queues.results import Results
+from toril.queues.states import JobState, state_key
 from toril.queues.type_arguments import type_arguments
 from toril.wire.codec import JobRecord
 from toril.wire.commands import NewJob, QueueCommands
@@ -245,6 +248,49 @@ class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
             JobStateError: it is the pending iteration of a job scheduler.
         """
         return await (await self._use()).remove(job_id)
+
+    # ── all jobs at once ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def pause(self) -> None:
+        """Stop all workers of the fleet, Node's included, from claiming; running jobs go on, adding goes on. May be called twice."""
+        await (await self._use()).pause()
+
+    async def resume(self) -> None:
+        """Let workers claim again. May be called twice."""
+        await (await self._use()).resume()
+
+    async def is_paused(self) -> bool:
+        """Whether the queue is paused."""
+        return await (await self._use()).is_paused()
+
+    async def retry_jobs(
+        self, state: Literal["failed", "completed"] = "failed", *, limit: int | None = None, until: datetime | None = None
+    ) -> int:
+        """Run jobs that have ended once more, the oldest first; how many. Their priorities don't count then.
+
+        Args:
+            limit: not more than so many.
+            until: only those that ended by then.
+        """
+        until_ms = None if until is None else JobOptions(timestamp=until).timestamp_ms
+        return await (await self._use()).move_all(state, limit, until_ms)
+
+    async def promote_jobs(self, *, limit: int | None = None) -> int:
+        """Let delayed jobs run now, the one that is due first in front; how many. Their priorities don't count then."""
+        return await (await self._use()).move_all("delayed", limit, None)
+
+    async def clean(self, grace: Duration, *, limit: int | None = None, state: JobState = "completed") -> list[str]:
+        """Remove jobs of one state that are older than `grace`; their ids.
+
+        Of ended jobs the end counts, of others when they were taken or added. Running jobs and a scheduler's iterations stay.
+
+        Args:
+            grace: how old they must be; `"0s"` removes all.
+            limit: not more than so many.
+            state: which jobs.
+        """
+        until_ms = self.clock.now_ms() - to_ms(grace, "grace")
+        return await (await self._use()).clean(state_key(state), until_ms, limit)
 
     def __repr__(self) -> str:
         return f"<Queue {self.keys.qualified_name}>"

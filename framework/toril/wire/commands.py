@@ -21,6 +21,10 @@ ADD_BATCH: Final = 1_000
 
 READ_BATCH: Final = 500
 
+MOVE_BATCH: Final = 1_000
+CLEAN_BATCH: Final = 1_000
+"""How many jobs one call moves or removes: a few ms of the server's time."""
+
 LIST_STATES: Final = frozenset({"wait", "paused", "active"})
 
 
@@ -285,12 +289,28 @@ class QueueCommands:
         """
         return bool(await self._on_job("remove", job_id, repeatable=True))
 
-    async def _on_job(self, script: str, job_id: str, *args: Argument, repeatable: bool = False) -> int:
+    async def promote(self, job_id: str) -> None:
+        """Let a delayed job run now. Raises JobStateError."""
+        await self._on_job("promote", job_id, expected="delayed")
+
+    async def change_delay(self, job_id: str, now_ms: int, delay_ms: int) -> None:
+        """Let a delayed job wait so long from now on. Raises JobNotFoundError, JobStateError."""
+        await self._on_job("change_delay", job_id, now_ms, delay_ms, expected="delayed", repeatable=True)
+
+    async def change_priority(self, job_id: str, priority: int, *, lifo: bool) -> None:
+        """Give a job another priority, behind or before (`lifo`) those that have it. Raises JobNotFoundError."""
+        await self._on_job("change_priority", job_id, priority, 1 if lifo else 0)
+
+    async def retry_job(self, job_id: str, state: str, *, lifo: bool, reset_made: bool, reset_started: bool) -> None:
+        """Let a completed or failed job run again. Raises JobNotFoundError, JobStateError."""
+        await self._on_job("retry_job", job_id, state, int(lifo), int(reset_made), int(reset_started), expected=state)
+
+    async def _on_job(self, script: str, job_id: str, *args: Argument, repeatable: bool = False, expected: str = "active") -> int:
         if job_id in RESERVED_JOB_IDS:  # its "hash" would be one of the queue's own keys
             raise JobNotFoundError(job_id, self.keys.queue)
         code: int = await self._commands.run(scripts.load(script), self._bases, job_id, *args, repeatable=repeatable)
         if code < 0:
-            raise replies.job_error(code, job_id, self.keys.queue)
+            raise replies.job_error(code, job_id, self.keys.queue, expected)
         return code
 
     async def find_ends(self, job_ids: Sequence[str]) -> list[JobEnd | None]:
@@ -310,6 +330,47 @@ class QueueCommands:
         """How many jobs each of these states holds, all at the same instant."""
         counts: list[int] = await self._commands.run(scripts.load("counts"), self._bases, *states, repeatable=True)
         return counts
+
+    async def pause(self) -> None:
+        """Stop all claiming from the queue."""
+        await self._commands.run(scripts.load("pause"), self._bases, repeatable=True)
+
+    async def resume(self) -> None:
+        """Let jobs be claimed again."""
+        while await self._commands.run(scripts.load("resume"), self._bases, repeatable=True):
+            pass  # a long list of an old version is merged in parts
+
+    async def is_paused(self) -> bool:
+        """Whether the queue is paused."""
+        return bool(await self._commands.call("HEXISTS", self.keys.meta, "paused", repeatable=True))
+
+    async def move_all(self, state: str, limit: int | None, until_ms: int | None) -> int:
+        """Let jobs of one state (failed, completed, delayed) wait, the oldest first; how many were moved.
+
+        Args:
+            limit: not more than so many; None: all.
+            until_ms: only those that ended (or, delayed, are due) by then; None: all.
+        """
+        moved = 0
+        until: Argument = "+inf" if until_ms is None else until_ms
+        while limit is None or moved < limit:
+            batch = MOVE_BATCH if limit is None else min(MOVE_BATCH, limit - moved)
+            count: int = await self._commands.run(scripts.load("move_all"), self._bases, state, batch, until)
+            moved += count
+            if count < batch:
+                break
+        return moved
+
+    async def clean(self, state: str, until_ms: int, limit: int | None) -> list[str]:
+        """Remove jobs of one state that are older than a moment; their ids (wire §3.12)."""
+        removed: list[str] = []
+        while limit is None or len(removed) < limit:
+            batch = CLEAN_BATCH if limit is None else min(CLEAN_BATCH, limit - len(removed))
+            ids: list[bytes] = await self._commands.run(scripts.load("clean"), self._bases, state, until_ms, batch)
+            removed += [job_id.decode() for job_id in ids]
+            if len(ids) < batch:
+                break
+        return removed
 
     async def list_ids(self, state: str, start: int, end: int, *, ascending: bool) -> list[str]:
         """Ids `start` to `end` (inclusive, as Redis counts) of one state; ascending is oldest (or most urgent) first."""

@@ -23,15 +23,15 @@ class StaleTurnError(TorilError):
         return "a turn arrived after a later one of its lane had been answered; nothing was done"
 
 
-def job_error(code: int, job_id: str, queue: str) -> JobError:
-    """The error that a negative result code stands for."""
+def job_error(code: int, job_id: str, queue: str, expected: str = "active") -> JobError:
+    """The error that a negative result code stands for; `expected` is the state that the operation needs."""
     match code:
         case -1:
             return JobNotFoundError(job_id, queue)
         case -2:
             return LockLostError(job_id, queue, "it expired, or the job was removed")
         case -3:
-            return JobStateError(job_id, queue, "active")
+            return JobStateError(job_id, queue, expected)
         case -4:
             return PendingChildrenError(job_id, queue)
         case -6:

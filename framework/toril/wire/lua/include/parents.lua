@@ -96,17 +96,38 @@ local function child_failed(q, child_key, parent_key, parent_json, reason, now)
   if flags.idof then call("HSET", parent_key .. ":failed", child_key, reason) end
 end
 
--- §3.5.2, soft: a job that goes away is no longer waited for.
-local function drop_parent_link(q, key)
+-- Takes a job out of those that its parent waits for. If it was the last one, and the parent waited: the parent's queue and id.
+local function unlink(q, key)
   local parent = call("HMGET", key, "parentKey", "parent")
   local parent_key = parent[1]
   if not parent_key or call("EXISTS", parent_key) == 0 then return end
   if call("SREM", parent_key .. ":dependencies", key) == 0 then return end
   if call("SCARD", parent_key .. ":dependencies") > 0 then return end
   local pq, id = locate_parent(q, parent_key, parent[2])
-  if call("ZREM", pq.base .. "waiting-children", id) == 1 then
+  if call("ZREM", pq.base .. "waiting-children", id) == 1 then return pq, id, parent_key end
+end
+
+-- §3.5.2, soft: a job that goes away is no longer waited for.
+local function drop_parent_link(q, key)
+  local pq, id = unlink(q, key)
+  if pq then
     call("RPUSH", pq.wait, id)
     wake(pq)
     event(pq, "waiting", "jobId", id, "prev", "waiting-children")
+  end
+end
+
+-- §3.5.2, hard: a parent of the same queue goes away with its last child, and so on upwards; any other is released, without a word.
+local function drop_parent_link_hard(q, key)
+  local pq, id, parent_key = unlink(q, key)
+  while pq do
+    if pq ~= q then
+      call("RPUSH", pq.wait, id)
+      wake(pq)
+      return
+    end
+    local gone = parent_key
+    pq, id, parent_key = unlink(q, gone) -- its own link first: afterwards nobody knows whose child it was
+    drop_keys(gone)
   end
 end

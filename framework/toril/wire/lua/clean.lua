@@ -1,0 +1,60 @@
+#!lua flags=allow-oom
+--[[ clean
+Removes up to `limit` jobs of one state that are older than a moment (wire 3.12). Jobs of a scheduler and jobs under a lock stay.
+
+KEYS[1]  base of the queue's keys
+KEYS[2]  base of our own keys
+ARGV[1]  state's key name
+ARGV[2]  the moment, ms
+ARGV[3]  how many at most
+Returns  the ids that were removed
+]]
+-- include parents
+
+local q, state, until_ms, limit = open_queue(KEYS[1]), ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local source = q.base .. state
+local is_list = state == "wait" or state == "paused" or state == "active"
+local is_finished = state == "completed" or state == "failed" or state == "waiting-children"
+
+-- Candidates, the oldest first.
+local function candidates()
+  if is_finished then return call("ZRANGEBYSCORE", source, "-inf", until_ms, "LIMIT", 0, limit) end
+  if not is_list then return call("ZRANGE", source, 0, limit - 1) end
+  local newest_first, oldest_first = call("LRANGE", source, -limit, -1), {}
+  for i = #newest_first, 1, -1 do
+    oldest_first[#oldest_first + 1] = newest_first[i]
+  end
+  return oldest_first
+end
+
+-- When a job that hasn't ended counts as made: the first of these fields that it has.
+local AGE_FIELDS = is_list and { "finishedOn", "processedOn", "timestamp" }
+  or state == "delayed" and { "processedOn", "timestamp" }
+  or { "timestamp" }
+local function is_old(key)
+  if is_finished then return true end
+  for _, field in ipairs(AGE_FIELDS) do
+    local at = tonumber(call("HGET", key, field))
+    if at then return at <= until_ms end
+  end
+  return true
+end
+
+local removed = {}
+for _, id in ipairs(candidates()) do
+  local key = q.base .. id
+  local scheduler = not is_finished and call("HGET", key, "rjk")
+  local is_locked = state == "active" and call("EXISTS", key .. ":lock") == 1
+  if not scheduler and not is_locked and is_old(key) then
+    call(is_list and "LREM" or "ZREM", source, unpack(is_list and { 0, id } or { id }))
+    drop_parent_link_hard(q, key)
+    local deduplication = call("HGET", key, "deid")
+    if deduplication and call("GET", q.base .. "de:" .. deduplication) == id then
+      call("DEL", q.base .. "de:" .. deduplication, q.base .. "dn:" .. deduplication)
+    end
+    drop_keys(key)
+    removed[#removed + 1] = id
+  end
+end
+event(q, "cleaned", "count", #removed)
+return removed

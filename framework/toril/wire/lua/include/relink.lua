@@ -1,0 +1,14 @@
+-- include parents
+
+-- §3.10: a finished job that runs again is waited for again, if its parent still lives and knew of its end.
+local function relink(key, target)
+  local parent_key = call("HGET", key, "parentKey")
+  if not parent_key or call("EXISTS", parent_key) == 0 then return end
+  local known
+  if target == "completed" then
+    known = call("HDEL", parent_key .. ":processed", key)
+  else
+    known = call("ZREM", parent_key .. ":unsuccessful", key) + call("HDEL", parent_key .. ":failed", key)
+  end
+  if known > 0 then call("SADD", parent_key .. ":dependencies", key) end
+end

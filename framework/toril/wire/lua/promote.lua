@@ -1,0 +1,24 @@
+#!lua flags=allow-oom
+--[[ promote
+Makes a delayed job wait now instead of at its time (wire 3.10).
+
+KEYS[1]  base of the queue's keys
+KEYS[2]  base of our own keys
+ARGV[1]  job id
+Returns  0, or -3 if it isn't delayed (also if there is no such job)
+]]
+-- include queue
+
+local q, id = open_queue(KEYS[1]), ARGV[1]
+local key = q.base .. id
+if call("ZREM", q.delayed, id) == 0 then return -3 end
+local priority = tonumber(call("HGET", key, "priority")) or 0
+if priority > 0 then
+  add_prioritized(q, id, priority)
+else
+  call("LPUSH", q.wait, id)
+end
+wake(q)
+event(q, "waiting", "jobId", id, "prev", "delayed")
+if call("EXISTS", key) == 1 then call("HSET", key, "delay", 0) end
+return 0
