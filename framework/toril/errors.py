@@ -3,7 +3,8 @@
     TorilError
     ├── ConfigurationError                 found before anything runs: the program or its settings must change
     │   ├── InvalidOptionError             an option has a value that makes no sense        (also a ValueError)
-    │   │   └── InvalidDurationError       a duration that can't be read, or a bare number  (also a ValueError)
+    │   │   ├── InvalidDurationError       a duration that can't be read, or a bare number  (also a ValueError)
+    │   │   └── InvalidCronError           a cron expression or its zone                    (also a ValueError)
     │   ├── UnknownBackoffError            a job asks for a backoff strategy that the worker doesn't have
     │   ├── UnusablePayloadTypeError       a type that pydantic can't check as the data or result of a job
     │   ├── SettingsError                  a settings file or environment variable
@@ -20,6 +21,9 @@
     │   ├── InvalidPayloadError            JSON that doesn't fit the model
     │   └── PayloadTooLargeError           data above the job's own size limit
     ├── AddOutcomeUnknownError             an add whose reply was lost
+    ├── SchedulerError                     one job scheduler of one queue
+    │   ├── SchedulerNotFoundError         there is no such scheduler
+    │   └── SchedulerBusyError             a job stands where its next iteration belongs
     ├── QueueClosedError                   used after close()
     ├── JobError                           one job of one queue
     │   ├── JobNotFoundError               there is no such job (any more)
@@ -98,6 +102,15 @@ class UnusablePayloadTypeError(ConfigurationError):
         return (
             f"{self.model} can't be the data or result of a job: {self.reason}. Use a pydantic model, dataclass, TypedDict or plain type."
         )
+
+
+class InvalidCronError(InvalidOptionError):
+    """A cron expression that can't be read; `field` names the part that is wrong."""
+
+    def __init__(self, expression: str, field: str, reason: str) -> None:
+        super().__init__("cron", expression, f"{field}: {reason}")
+        self.args = (expression, field, reason)
+        self.expression, self.field = expression, field
 
 
 class SettingsError(ConfigurationError):
@@ -261,6 +274,31 @@ class QueueClosedError(TorilError):
 
     def __str__(self) -> str:
         return f"{self.what} is {self.state}: use it inside `async with`, and not after close()"
+
+
+class SchedulerError(TorilError):
+    """Base of what concerns one job scheduler of one queue."""
+
+    def __init__(self, scheduler_id: str, queue: str) -> None:
+        super().__init__(scheduler_id, queue)
+        self.scheduler_id, self.queue = scheduler_id, queue
+
+
+class SchedulerNotFoundError(SchedulerError):
+    """There is no job scheduler with this id."""
+
+    def __str__(self) -> str:
+        return f"queue {self.queue!r} has no job scheduler {self.scheduler_id!r}"
+
+
+class SchedulerBusyError(SchedulerError):
+    """Jobs of the same ids stand where the scheduler's next iteration belongs."""
+
+    def __str__(self) -> str:
+        return (
+            f"job scheduler {self.scheduler_id!r} of queue {self.queue!r} can't add its next iteration: a job with that id exists. "
+            "Remove that job, or choose another id for the scheduler."
+        )
 
 
 # ── one job ───────────────────────────────────────────────────────────────────────────────────────────────────

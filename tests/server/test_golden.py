@@ -6,15 +6,18 @@ library doesn't have yet. A step starts from the dump of the one before it; the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 import pytest
 
 from tests.golden_replay import T0, GoldenStep, Replay, scenario, scenarios
+from toril.queues.cron import Cron
 from toril.wire import commands, replies
 from toril.wire.commands import ClaimState
 from toril.wire.connection import Server
+from toril.wire.scheduler_commands import Iteration, SchedulerCommands, SchedulerUpsert
 
 Act: TypeAlias = Callable[[Replay], Awaitable[None]]
 
@@ -493,20 +496,104 @@ missing("07j-flow-parent-delay-priority", 3, FLOW)
 
 # ── 08 job schedulers ─────────────────────────────────────────────────────────────────────────────────────────
 
-for name, number, operation in (
-    ("08-scheduler-every", 0, "upsertJobScheduler"),
-    ("08-scheduler-every", 1, "next iteration"),
-    ("08-scheduler-every", 3, "next iteration"),
-    ("08-scheduler-every", 4, "upsertJobScheduler"),
-    ("08-scheduler-every", 5, "removeJobScheduler"),
-    ("08b-scheduler-cron", 0, "upsertJobScheduler"),
-    ("08b-scheduler-cron", 1, "next iteration"),
-    ("08c-scheduler-every-options", 0, "upsertJobScheduler"),
-    ("08c-scheduler-every-options", 1, "upsertJobScheduler"),
-    ("08c-scheduler-every-options", 2, "next iteration"),
-    ("08c-scheduler-every-options", 3, "next iteration"),
-):
-    missing(name, number, operation)
+NIGHTLY: Final = Iteration("nightly", {}, {"pattern": "0 0 3 * * *", "tz": "UTC", "limit": 2})
+
+
+def _schedulers(golden: Replay) -> SchedulerCommands:
+    return SchedulerCommands(golden.server, golden.queue().keys)
+
+
+async def _follow(golden: Replay, job_id: str, token: str, iteration: Iteration, count: int, following: str, next_ms: int = 0) -> None:
+    """What a worker does with an iteration: claim it, and add the one that follows. A second time nothing is added."""
+    await golden.claim(job_id, token)
+    at = (golden.step.clock, iteration.scheduler_id, job_id, next_ms, count, iteration)
+    assert await _schedulers(golden).next_iteration(*at) == following
+    assert await _schedulers(golden).next_iteration(*at) == ""
+
+
+@step("08-scheduler-every", 0)
+async def _(golden: Replay) -> None:
+    template = {"attempts": 2, "removeOnComplete": 5}
+    upsert = SchedulerUpsert(
+        "sch", "tick", b'{"a":1}', Iteration("sch", template, {"every": 60_000}),
+        {"name": "tick", "every": 60_000, "opts": json.dumps(template), "data": '{"a":1}'}, every_ms=60_000,
+    )  # fmt: skip
+    assert await _schedulers(golden).upsert_scheduler(T0, upsert) == (f"repeat:sch:{T0}", 0)
+
+
+@step("08-scheduler-every", 1)
+async def _(golden: Replay) -> None:
+    iteration = Iteration("sch", {"attempts": 2, "removeOnComplete": 5}, {"every": 60_000})
+    await _follow(golden, f"repeat:sch:{T0}", "tok-1", iteration, 2, f"repeat:sch:{T0 + 60_000}")
+
+
+@step("08-scheduler-every", 3)
+async def _(golden: Replay) -> None:
+    iteration = Iteration("sch", {"attempts": 2, "removeOnComplete": 5}, {"every": 60_000})
+    await _follow(golden, f"repeat:sch:{T0 + 60_000}", "tok-2", iteration, 3, f"repeat:sch:{T0 + 120_000}")
+
+
+@step("08-scheduler-every", 4)
+async def _(golden: Replay) -> None:
+    await golden.end(commands.completed(f"repeat:sch:{T0 + 60_000}", "tok-2", b'"ok"', commands.keep_rule(5, None)))
+    upsert = SchedulerUpsert(
+        "sch", "tick", b'{"a":2}', Iteration("sch", {}, {"every": 120_000}),
+        {"name": "tick", "every": 120_000, "data": '{"a":2}'}, every_ms=120_000,
+    )  # fmt: skip
+    assert await _schedulers(golden).upsert_scheduler(golden.step.clock, upsert) == (f"repeat:sch:{T0 + 180_000}", 120_000)
+
+
+@step("08-scheduler-every", 5)
+async def _(golden: Replay) -> None:
+    assert await _schedulers(golden).remove_scheduler("sch")
+    assert not await _schedulers(golden).remove_scheduler("sch")
+
+
+@step("08b-scheduler-cron", 0)
+async def _(golden: Replay) -> None:
+    due = Cron("0 0 3 * * *", "UTC").next_ms(T0)
+    record: dict[str, str | int] = {"name": "report", "pattern": "0 0 3 * * *", "tz": "UTC", "limit": 2, "data": '{"r":1}'}
+    upsert = SchedulerUpsert("nightly", "report", b'{"r":1}', NIGHTLY, record, next_ms=due)
+    assert await _schedulers(golden).upsert_scheduler(T0, upsert) == ("repeat:nightly:1700017200000", 17_200_000)
+
+
+@step("08b-scheduler-cron", 1)
+async def _(golden: Replay) -> None:
+    due = Cron("0 0 3 * * *", "UTC").next_ms(golden.step.clock)
+    iteration = Iteration("nightly", {"attempts": 0}, NIGHTLY.repeat)
+    await _follow(golden, "repeat:nightly:1700017200000", "tok-1", iteration, 2, "repeat:nightly:1700103600000", due)
+
+
+@step("08c-scheduler-every-options", 0)
+async def _(golden: Replay) -> None:
+    upsert = SchedulerUpsert(
+        "off", "o", b"{}", Iteration("off", {}, {"offset": 15_000, "every": 60_000}),
+        {"name": "o", "every": 60_000}, every_ms=60_000, offset_ms=15_000,
+    )  # fmt: skip
+    assert await _schedulers(golden).upsert_scheduler(T0, upsert) == (f"repeat:off:{T0 + 55_000}", 55_000)
+
+
+@step("08c-scheduler-every-options", 1)
+async def _(golden: Replay) -> None:
+    start = T0 + 90_000
+    upsert = SchedulerUpsert(
+        "start", "st", b'{"s":1}', Iteration("start", {"priority": 3}, {"startDate": start, "every": 60_000}),
+        {"name": "st", "every": 60_000, "opts": '{"priority":3}', "data": '{"s":1}', "startDate": start}, every_ms=60_000, start_ms=start,
+    )  # fmt: skip
+    assert await _schedulers(golden).upsert_scheduler(T0, upsert) == (f"repeat:start:{start}", 90_000)
+
+
+OFFSET: Final = Iteration("off", {"attempts": 0}, {"offset": 15_000, "every": 60_000})
+
+
+@step("08c-scheduler-every-options", 2)
+async def _(golden: Replay) -> None:
+    await _follow(golden, f"repeat:off:{T0 + 55_000}", "tok-1", OFFSET, 2, f"repeat:off:{T0 + 115_000}")
+
+
+@step("08c-scheduler-every-options", 3)
+async def _(golden: Replay) -> None:
+    await _follow(golden, f"repeat:off:{T0 + 115_000}", "tok-2", OFFSET, 3, f"repeat:off:{T0 + 295_000}")
 
 
 @step("08-scheduler-every", 2)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, overload
 
@@ -19,6 +20,7 @@ from toril.queues.drafts import MISSING, JobDraft, KnownName, Recipe, Recipes, d
 from toril.queues.getters import QueueGetters
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
+from toril.queues.job_schedulers import JobSchedulers
 from toril.queues.opening import open_server
 from toril.queues.option_checks import check_whole
 from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, KeepJobs
@@ -229,6 +231,15 @@ class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
             return []
         ids = await commands.add(encoded, now_ms)
         return [self._job(record_of(job_id, job), draft.definition) for job_id, job, draft in zip(ids, encoded, drafts, strict=True)]
+
+    def encode(self, draft: JobDraft[Any, Any]) -> NewJob:
+        """What `add_many` would send for this draft: checked, with all options laid over each other. Raises what `add` raises."""
+        return self._encode(0, 1, draft, self.clock.now_ms())
+
+    @cached_property
+    def job_schedulers(self) -> JobSchedulers:
+        """Rules that add jobs again and again."""
+        return JobSchedulers(self)
 
     def register_payload(
         self, name: str, payload: PayloadType[Any] = ANY_DATA, *, result: PayloadType[Any] = ANY_RESULT, options: JobOptions = NO_OPTIONS

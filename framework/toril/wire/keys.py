@@ -59,6 +59,15 @@ class QueueKeys:
     def stalled_check(self) -> str:
         return self.base + "stalled-check"
 
+    @property
+    def schedulers(self) -> str:
+        """The job schedulers, by the time of their current iteration."""
+        return self.base + "repeat"
+
+    def scheduler(self, scheduler_id: str) -> str:
+        """A job scheduler's record."""
+        return f"{self.base}repeat:{scheduler_id}"
+
     def job(self, job_id: str) -> str:
         return self.base + job_id
 

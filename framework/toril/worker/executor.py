@@ -19,6 +19,8 @@ from toril.errors import (
     InvalidPayloadError,
     JobTimeoutError,
     NotJsonError,
+    ServerError,
+    TorilError,
     UnknownJobNameError,
     UnrecoverableError,
     WaitingError,
@@ -37,8 +39,6 @@ log = get_logger(__name__)
 
 MAX_STACK_CHARACTERS = 20_000
 """A longer stack (endless recursion, a huge message) loses its middle: it is stored once per attempt, in the server's memory."""
-
-SCHEDULED_DELAY_MS = 5_000
 
 
 class Executor:
@@ -62,7 +62,9 @@ class Executor:
         job = running.job
         LOG_CONTEXT.set(job)
         try:
-            if running.handler is None or job.record.deferred_failure is not None or job.record.scheduler_id is not None:
+            if job.record.scheduler_id is not None and not await self._schedule_goes_on(job):
+                return PutBack()
+            if running.handler is None or job.record.deferred_failure is not None:
                 return self._without_running(running)
             return await self._call(running, running.handler)
         except asyncio.CancelledError as error:
@@ -89,15 +91,25 @@ class Executor:
                 return Retry(error, reason, stack, delay_ms)
         return Failed(error, reason, stack)
 
+    async def _schedule_goes_on(self, job: Job[Any, Any]) -> bool:
+        """Add the iteration that follows this one, before anything else: if this worker dies then, the schedule goes on.
+
+        False if the server couldn't be asked: the job must be claimed again, or nothing would follow it.
+        """
+        try:
+            await job.queue.job_schedulers.follow(job)
+        except ServerError as error:
+            log.warning("the next iteration could not be added; the job is put back", reason=str(error))
+            return False
+        except TorilError as error:  # a rule that somebody else wrote and that can't be read: this run is still due
+            log.error("nothing follows this iteration: its rule can't be read", reason=str(error))
+        return True
+
     def _without_running(self, running: RunningJob) -> Outcome:
         job = running.job
         deferred = job.record.deferred_failure
         if deferred is not None:
             return self.failure(running, UnrecoverableError(deferred))
-        if job.record.scheduler_id is not None:
-            # Whoever claims an iteration must create the next one; until schedules exist here, it is left to others.
-            log.warning("an iteration of a job scheduler was put off: this version can't run it", queue=job.queue_name, job_id=job.id)
-            return PutOff(SCHEDULED_DELAY_MS)
         unknown = UnknownJobNameError(job.id, job.queue_name, job.name, self._registry.names)
         if self._options.unknown_names == "fail":
             return Failed(unknown, describe(unknown), self._stacks(running, unknown))

@@ -1,0 +1,148 @@
+"""When a cron expression is due next, by the rules of Node's `cron-parser`, so that both sides agree on every run.
+
+- Five fields, or six with seconds **first**; `@daily` and its like; names of months and days; `L`, `5L`, `1#2`.
+- Of days of the month and days of the week, where both are restricted, one is enough.
+- A time that the clocks skip in spring is shifted by what they skip: 02:30 runs at 03:30. One that comes twice in autumn runs
+  once, the first time. An expression that runs every hour follows elapsed time instead, and runs in both.
+
+cronsim finds matching wall-clock times; what the wall clock means in a zone is decided here. Where this differs from cron-parser
+(measured, version 5.10): a gap at midnight, which it skips altogether, and half-hour folds, in which it gives up or misses runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from toril.errors import InvalidCronError
+
+ALIASES: Final = {
+    "@yearly": "0 0 0 1 1 *",
+    "@annually": "0 0 0 1 1 *",
+    "@monthly": "0 0 0 1 * *",
+    "@weekly": "0 0 0 * * 0",
+    "@daily": "0 0 0 * * *",
+    "@hourly": "0 0 * * * *",
+    "@minutely": "0 * * * * *",
+    "@secondly": "* * * * * *",
+    "@weekdays": "0 0 0 * * 1-5",
+    "@weekends": "0 0 0 * * 0,6",
+}
+
+FIELDS: Final = ("second", "minute", "hour", "day of month", "month", "day of week")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """A checked expression in a zone.
+
+    Args:
+        expression: as users write it.
+        zone: an IANA name such as `Europe/Berlin`.
+
+    Raises:
+        InvalidCronError: naming the field, or the zone.
+    """
+
+    expression: str
+    zone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        _zone(self.zone, self.expression)
+        _fields(self.expression)
+
+    def next_ms(self, after_ms: int) -> int:
+        """The first time after a moment, in ms since the epoch.
+
+        Raises:
+            InvalidCronError: there is none within the next decades (such as 30 February).
+        """
+        zone = _zone(self.zone, self.expression)
+        fields = _fields(self.expression)
+        after = _EPOCH + timedelta(milliseconds=after_ms // 1_000 * 1_000)
+        try:
+            found = _by_elapsed_time(fields, after, zone) if _is_hourly(fields) else _by_wall_clock(fields, after, zone)
+        except (CronSimError, StopIteration, OverflowError):
+            raise InvalidCronError(self.expression, "day of month", "it never comes") from None
+        return (found - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _is_hourly(fields: str) -> bool:
+    return fields.split()[2] in ("*", "*/1", "0-23")
+
+
+def _by_elapsed_time(fields: str, after: datetime, zone: ZoneInfo) -> datetime:
+    return next(CronSim(fields, after.astimezone(zone))).astimezone(UTC)
+
+
+def _by_wall_clock(fields: str, after: datetime, zone: ZoneInfo) -> datetime:
+    local = after.astimezone(zone).replace(tzinfo=None)
+    # A skipped time is shifted behind later ones of the wall clock, so begin well before the moment.
+    for wall in CronSim(fields, local - timedelta(hours=3)):
+        found = _instant(wall, zone)
+        if found > after:
+            return found
+    raise StopIteration
+
+
+def _instant(wall: datetime, zone: ZoneInfo) -> datetime:
+    """The moment that a wall clock means: the first of two, and behind a gap by what is skipped."""
+    # In a gap, fold=0 counts with the offset before it: exactly the shift that is wanted.
+    return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+
+
+@lru_cache(maxsize=1_000)
+def _fields(expression: str) -> str:
+    """The six fields that cronsim reads, checked one by one."""
+    text = expression.strip()
+    if text.startswith("@"):
+        if text.lower() not in ALIASES:
+            raise InvalidCronError(expression, "alias", f"write one of {', '.join(ALIASES)}")
+        return ALIASES[text.lower()]
+    parts = text.upper().split()
+    if len(parts) not in (5, 6):
+        raise InvalidCronError(expression, "number of fields", f"{len(parts)} fields; write five, or six with seconds first")
+    if len(parts) == 5:
+        parts.insert(0, "0")
+    checked = [_field(expression, number, part) for number, part in enumerate(parts)]
+    # cronsim takes a field that begins with a star as "any day" even where a step restricts it; Node doesn't.
+    for number in (3, 5):
+        if checked[number].startswith("*/"):
+            checked[number] = f"{1 if number == 3 else 0}-{31 if number == 3 else 6}{checked[number][1:]}"
+    return " ".join(checked)
+
+
+def _field(expression: str, number: int, part: str) -> str:
+    """One field alone, so that the error can name it."""
+    if part == "?" and number in (3, 5):
+        part = "*"
+    trial = ["0", "0", "0", "*", "*", "*"]
+    trial[number] = part
+    try:
+        CronSim(" ".join(trial), _EPOCH)
+    except (CronSimError, ValueError, AssertionError, IndexError) as error:
+        raise InvalidCronError(expression, FIELDS[number], f"{part!r} can't be read") from error
+    return part
+
+
+@lru_cache(maxsize=100)
+def _zone(name: str, expression: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidCronError(expression, "zone", f"{name!r} is no zone; write an IANA name such as 'Europe/Berlin', or 'UTC'") from None
+
+
+def upcoming(cron: Cron, after_ms: int) -> Iterator[int]:
+    """The times after a moment, one after the other; without an end."""
+    while True:
+        after_ms = cron.next_ms(after_ms)
+        yield after_ms

@@ -1,0 +1,254 @@
+"""Job schedulers: rules that put a job in the queue again and again, once for the whole fleet, as Node's do.
+
+The job of the next time, the *iteration*, always waits in the queue. Whoever claims it adds the one that follows before running
+it, so a crash doesn't end a schedule; the server adds it once, however many try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from toril.durations import Duration, optional_ms
+from toril.errors import InvalidOptionError, SchedulerBusyError, SchedulerNotFoundError
+from toril.queues.cron import Cron
+from toril.queues.option_values import encode_job_options, moment, stored_options
+from toril.queues.options import NO_OPTIONS, JobOptions
+from toril.wire.codec import from_json, from_json_or
+from toril.wire.connection import Argument
+from toril.wire.scheduler_commands import Iteration, SchedulerCommands, SchedulerUpsert
+
+if TYPE_CHECKING:
+    from toril.queues.job import Job
+    from toril.queues.queue import Queue
+
+_OURS: Final = frozenset({"repeatJobKey", "jobId", "delay", "timestamp", "repeat", "prevMillis"})
+"""What an iteration's options hold besides the template's."""
+
+_NOT_IN_TEMPLATES: Final = ("job_id", "delay", "timestamp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobScheduler:
+    """A job scheduler as it is in the server."""
+
+    id: str
+    name: str
+    """Name of its jobs."""
+    next_ms: int
+    """When its current iteration is or was due."""
+    iterations: int
+    """How many it has made so far."""
+    every_ms: int | None
+    pattern: str | None
+    tz: str | None
+    limit: int | None
+    start_ms: int | None
+    end_ms: int | None
+    offset_ms: int | None
+    data: Any
+    options: JobOptions
+
+    @property
+    def next_at(self) -> datetime:
+        """`next_ms`, in UTC."""
+        return moment(self.next_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRule:
+    """When a scheduler's jobs run.
+
+    Raises:
+        InvalidOptionError, InvalidDurationError, InvalidCronError
+    """
+
+    every: Duration | None = None
+    """Once an interval, beginning now unless `start` or `offset` say otherwise."""
+    pattern: str | None = None
+    """A cron expression: five fields, or six with seconds first."""
+    tz: str | None = None
+    """The pattern's zone; not set: UTC."""
+    limit: int | None = None
+    """How many runs in all."""
+    start: datetime | None = None
+    end: datetime | None = None
+    offset: Duration | None = None
+    """An interval's runs are this long behind its multiples since 1970."""
+    immediately: bool = False
+    """A pattern's first run is now."""
+
+    def __post_init__(self) -> None:
+        if (self.every is None) == (self.pattern is None):
+            raise InvalidOptionError("every, pattern", (self.every, self.pattern), "give one of the two")
+        if self.every is not None and not optional_ms(self.every, "every"):
+            raise InvalidOptionError("every", self.every, "an interval must be longer than nothing")
+        if self.pattern is not None:
+            Cron(self.pattern, self.tz or "UTC")
+        elif self.tz is not None:
+            raise InvalidOptionError("tz", self.tz, "only a pattern has a zone")
+        if self.immediately and (self.start is not None or self.every is not None):
+            raise InvalidOptionError("immediately", True, "only a pattern without a start can begin at once; an interval does anyway")
+        if self.limit is not None and self.limit < 1:
+            raise InvalidOptionError("limit", self.limit, "write how many runs there may be, at least 1")
+        for name in ("start", "end"):
+            JobOptions(timestamp=getattr(self, name))  # checks that it knows its zone
+
+    @property
+    def every_ms(self) -> int:
+        return optional_ms(self.every, "every") or 0
+
+    @property
+    def offset_ms(self) -> int | None:
+        return optional_ms(self.offset, "offset")
+
+    @property
+    def start_ms(self) -> int | None:
+        return JobOptions(timestamp=self.start).timestamp_ms
+
+    @property
+    def end_ms(self) -> int | None:
+        return JobOptions(timestamp=self.end).timestamp_ms
+
+    def wire(self) -> dict[str, Any]:
+        """The rule by its wire names, without what isn't set."""
+        values = {
+            "every": self.every_ms or None, "pattern": self.pattern, "tz": self.tz, "limit": self.limit,
+            "startDate": self.start_ms, "endDate": self.end_ms,
+        }  # fmt: skip
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class JobSchedulers:
+    """The job schedulers of one queue: `queue.job_schedulers`."""
+
+    def __init__(self, queue: Queue[Any, Any]) -> None:
+        self._queue = queue
+
+    async def upsert(
+        self, scheduler_id: str, rule: ScheduleRule, *, name: str | None = None, data: object = None, options: JobOptions = NO_OPTIONS
+    ) -> Job[Any, Any]:
+        """Make a scheduler, or give the one with this id another rule and template; the job that runs next.
+
+        Args:
+            scheduler_id: any text; the same id is the same scheduler, in every process.
+            rule: when.
+            name: name of the jobs; by default the scheduler's id.
+            data: their data.
+            options: theirs; an id, a delay or a timestamp can't be among them.
+
+        Raises:
+            InvalidOptionError: of the options, or an end that has passed.
+            SchedulerBusyError: a job stands where the next iteration belongs.
+        """
+        now_ms = self._queue.clock.now_ms()
+        for option in _NOT_IN_TEMPLATES:
+            if getattr(options, option) is not None:
+                raise InvalidOptionError(option, getattr(options, option), "each of a scheduler's jobs gets its own: leave it out")
+        if rule.end_ms is not None and rule.end_ms <= now_ms:
+            raise InvalidOptionError("end", rule.end, "it has passed")
+        job = self._queue.encode(self._queue.job(name or scheduler_id, {} if data is None else data, options=options))
+        merged = {key: value for key, value in cast("dict[str, Any]", from_json(job.opts)).items() if key not in _OURS}
+        record: dict[str, Argument] = {"name": job.name, **rule.wire()}
+        if options != NO_OPTIONS:
+            record["opts"] = encode_job_options(options)
+        if job.data != b"{}":
+            record["data"] = job.data
+        repeat = rule.wire() if rule.offset_ms is None else {"offset": rule.offset_ms, **rule.wire()}
+        upsert = SchedulerUpsert(
+            scheduler_id, job.name, job.data, Iteration(scheduler_id, merged, repeat), record,
+            every_ms=rule.every_ms, next_ms=_first_ms(rule, now_ms), start_ms=rule.start_ms or 0, offset_ms=rule.offset_ms,
+        )  # fmt: skip
+        made = await (await self._commands()).upsert_scheduler(now_ms, upsert)
+        if isinstance(made, int):
+            raise SchedulerBusyError(scheduler_id, self._queue.name)
+        return await self._queue.get_job(made[0])
+
+    async def follow(self, job: Job[Any, Any]) -> str | None:
+        """Add the iteration that follows a claimed one; its id, or None if nothing follows or it was added before. Workers call it."""
+        scheduler_id = job.record.scheduler_id
+        options = _object(from_json_or(job.record.opts, {}))
+        repeat = _object(options.get("repeat"))
+        if scheduler_id is None or not repeat:
+            return None
+        now_ms = self._queue.clock.now_ms()
+        count = int(repeat.get("count", 1)) + 1
+        limit, end_ms = repeat.get("limit"), repeat.get("endDate")
+        if (limit is not None and count > limit) or (end_ms is not None and now_ms > end_ms):
+            return None
+        template = {"attempts": 0} | {key: value for key, value in options.items() if key not in _OURS}
+        rest = {key: value for key, value in repeat.items() if key != "count"}
+        next_ms = 0
+        if repeat.get("pattern"):
+            base_ms = max(now_ms, int(options.get("prevMillis", 0)), int(repeat.get("startDate", 0)))
+            next_ms = Cron(str(repeat["pattern"]), str(repeat.get("tz") or "UTC")).next_ms(base_ms)
+        commands = await self._commands()
+        return await commands.next_iteration(now_ms, scheduler_id, job.id, next_ms, count, Iteration(scheduler_id, template, rest)) or None
+
+    async def remove(self, scheduler_id: str) -> bool:
+        """End a scheduler and take back its next job unless that runs or waits already; False if there is no such scheduler."""
+        return await (await self._commands()).remove_scheduler(scheduler_id)
+
+    async def find(self, scheduler_id: str) -> JobScheduler | None:
+        """The scheduler with this id, or None."""
+        commands = await self._commands()
+        next_ms = await commands.scheduler_time(scheduler_id)
+        return None if next_ms is None else _scheduler(scheduler_id, next_ms, await commands.scheduler_record(scheduler_id))
+
+    async def get(self, scheduler_id: str) -> JobScheduler:
+        """The scheduler with this id. Raises SchedulerNotFoundError."""
+        found = await self.find(scheduler_id)
+        if found is None:
+            raise SchedulerNotFoundError(scheduler_id, self._queue.name)
+        return found
+
+    async def list(self, start: int = 0, end: int = -1, *, ascending: bool = True) -> list[JobScheduler]:
+        """Schedulers by the time of their next run; `start` and `end` are both included, -1 is the last."""
+        commands = await self._commands()
+        found = await commands.scheduler_ids(start, end, ascending=ascending)
+        records = [(scheduler_id, next_ms, await commands.scheduler_record(scheduler_id)) for scheduler_id, next_ms in found]
+        return [_scheduler(*each) for each in records if each[2]]
+
+    async def _commands(self) -> SchedulerCommands:
+        await self._queue.open()
+        return SchedulerCommands(self._queue.server, self._queue.keys)
+
+
+def _object(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _first_ms(rule: ScheduleRule, now_ms: int) -> int:
+    if rule.pattern is None:
+        return 0
+    if rule.immediately:
+        return now_ms
+    return Cron(rule.pattern, rule.tz or "UTC").next_ms(max(now_ms, rule.start_ms or 0))
+
+
+def _scheduler(scheduler_id: str, next_ms: int, record: Mapping[str, bytes]) -> JobScheduler:
+    def number(name: str) -> int | None:
+        text = record.get(name)
+        return int(float(text)) if text else None
+
+    def text(name: str) -> str | None:
+        value = record.get(name)
+        return value.decode() if value else None
+
+    return JobScheduler(
+        id=scheduler_id,
+        name=text("name") or scheduler_id,
+        next_ms=next_ms,
+        iterations=number("ic") or 0,
+        every_ms=number("every"),
+        pattern=text("pattern"),
+        tz=text("tz"),
+        limit=number("limit"),
+        start_ms=number("startDate"),
+        end_ms=number("endDate"),
+        offset_ms=number("offset"),
+        data=from_json_or(record.get("data"), {}),
+        options=stored_options(record.get("opts", b"{}")),
+    )

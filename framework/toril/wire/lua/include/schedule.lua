@@ -1,0 +1,37 @@
+-- include store
+-- include parents
+
+local function iteration_id(scheduler, due)
+  return string.format("repeat:%s:%.0f", scheduler, due)
+end
+
+-- §3.16.2: when an interval is due next. Slots that were missed are skipped.
+local function next_slot(now, every, offset, previous)
+  local due = previous + every
+  if due >= now then return due end
+  local slot = math.floor(now / every) * every + offset
+  return slot <= now and slot + every or slot
+end
+
+-- The options of one iteration. The client writes all that doesn't depend on the due time, which is known only here for intervals:
+-- `head` ends before the closing brace, `repeat_rest` follows the count, and ids come as JSON text without quotes.
+local function iteration_opts(due, now, count, parts)
+  local delay = math.max(due - now, 0)
+  local text = string.format(
+    '%s"repeatJobKey":"%s","jobId":"repeat:%s:%.0f","delay":%.0f,"timestamp":%.0f,"repeat":{"count":%.0f%s}',
+    parts.head, parts.id_text, parts.id_text, due, delay, now, count, parts.repeat_rest
+  )
+  if parts.is_pattern then text = text .. string.format(',"prevMillis":%.0f', due) end
+  return text .. "}"
+end
+
+-- Stores and places one iteration. Returns its id and its delay.
+local function add_iteration(q, scheduler, due, now, count, job, parts)
+  local id = iteration_id(scheduler, due)
+  job.opts = iteration_opts(due, now, count, parts)
+  job.timestamp, job.delay, job.scheduler = now, math.max(due - now, 0), scheduler
+  call("INCR", q.base .. "id")
+  store(q, id, job)
+  if place(q, id, job, now) == "delayed" then wake_delayed(q) else wake(q) end
+  return id, job.delay
+end

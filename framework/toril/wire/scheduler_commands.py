@@ -1,0 +1,110 @@
+"""The operations of the protocol on a queue's job schedulers (wire §3.16).
+
+A scheduler is a rule, a template, and one job that waits for the next time: its *iteration*. Whoever claims that creates the one
+that follows, before the handler runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from toril.wire import scripts
+from toril.wire.codec import to_json
+from toril.wire.connection import Argument, Server
+from toril.wire.keys import QueueKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """What all iterations of a scheduler have in common; the script adds what depends on the time."""
+
+    scheduler_id: str
+    options: Mapping[str, Any]
+    """The template's, in wire names."""
+    repeat: Mapping[str, Any]
+    """What follows the count in `repeat`, in wire names."""
+
+    @property
+    def priority(self) -> int:
+        return int(self.options.get("priority", 0))
+
+    @property
+    def lifo(self) -> bool:
+        return bool(self.options.get("lifo", False))
+
+    @property
+    def texts(self) -> tuple[bytes, bytes, bytes]:
+        """Head of the options (open, ending in a comma or the brace), the id, and the rest of `repeat`, as the scripts splice them."""
+        options = to_json(self.options, "the options of a scheduler")[:-1]
+        repeat = to_json(self.repeat, "the rule of a scheduler")[1:-1]
+        head = options if options == b"{" else options + b","
+        return head, to_json(self.scheduler_id, "the id of a scheduler")[1:-1], b"," + repeat if repeat else b""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerUpsert:
+    """A scheduler to make or to change. Either `every_ms` or `next_ms` is above 0."""
+
+    scheduler_id: str
+    name: str
+    data: bytes
+    iteration: Iteration
+    record: Mapping[str, Argument]
+    """Fields of its record, in wire names, without those that the script knows better."""
+    every_ms: int = 0
+    next_ms: int = 0
+    start_ms: int = 0
+    offset_ms: int | None = None
+
+
+class SchedulerCommands:
+    """Holds no state but where to send."""
+
+    def __init__(self, server: Server, keys: QueueKeys) -> None:
+        self.keys = keys
+        self._commands = server.commands
+        self._bases = (keys.base, keys.own)
+
+    async def upsert_scheduler(self, now_ms: int, scheduler: SchedulerUpsert) -> tuple[str, int] | int:
+        """Make or change a scheduler; the id of its next iteration and the delay of that, or -10 or -11 if its slots are taken."""
+        head, id_text, rest = scheduler.iteration.texts
+        fields: list[Argument] = []
+        for name, value in scheduler.record.items():
+            fields += (name, value)
+        reply = await self._commands.run(
+            scripts.load("upsert_scheduler"), self._bases, now_ms, scheduler.scheduler_id, scheduler.every_ms, scheduler.next_ms,
+            scheduler.start_ms, "" if scheduler.offset_ms is None else scheduler.offset_ms, scheduler.name, scheduler.data,
+            scheduler.iteration.priority, head, id_text, rest, int(scheduler.iteration.lifo), *fields,
+        )  # fmt: skip
+        return reply if isinstance(reply, int) else (reply[0].decode(), reply[1])
+
+    async def next_iteration(self, now_ms: int, scheduler_id: str, job_id: str, next_ms: int, count: int, iteration: Iteration) -> str:
+        """Add the iteration that follows the one that was claimed; its id, or "" if another worker did it, or nothing follows."""
+        head, id_text, rest = iteration.texts
+        reply: bytes = await self._commands.run(
+            scripts.load("next_iteration"), self._bases, now_ms, scheduler_id, job_id, next_ms, count, iteration.priority,
+            head, id_text, rest, int(iteration.lifo), repeatable=True,
+        )  # fmt: skip
+        return reply.decode()
+
+    async def remove_scheduler(self, scheduler_id: str) -> bool:
+        """End a scheduler; whether there was one."""
+        return bool(await self._commands.run(scripts.load("remove_scheduler"), self._bases, scheduler_id))
+
+    async def scheduler_ids(self, start: int, end: int, *, ascending: bool) -> list[tuple[str, int]]:
+        """Schedulers with the time of their current iteration, by that time."""
+        command = "ZRANGE" if ascending else "ZREVRANGE"
+        reply: list[bytes] = await self._commands.call(command, self.keys.schedulers, start, end, "WITHSCORES", repeatable=True)
+        return [(reply[i].decode(), int(float(reply[i + 1]))) for i in range(0, len(reply), 2)]
+
+    async def scheduler_record(self, scheduler_id: str) -> dict[str, bytes]:
+        """A scheduler's record by the names of wire §3.16.1; empty if there is none."""
+        reply: list[bytes] = await self._commands.call("HGETALL", self.keys.scheduler(scheduler_id), repeatable=True)
+        return {reply[i].decode(): reply[i + 1] for i in range(0, len(reply), 2)}
+
+    async def scheduler_time(self, scheduler_id: str) -> int | None:
+        """When a scheduler's current iteration is due; None if there is no such scheduler."""
+        score: bytes | None = await self._commands.call("ZSCORE", self.keys.schedulers, scheduler_id, repeatable=True)
+        return None if score is None else int(float(score))

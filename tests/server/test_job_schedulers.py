@@ -1,0 +1,172 @@
+"""Job schedulers: made, changed, followed by workers, removed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.proxy import Cut, Proxy, is_script, nth
+from toril import Job, JobOptions, Queue, Worker, WorkerOptions
+from toril.errors import InvalidCronError, InvalidOptionError, SchedulerNotFoundError
+from toril.queues.job_schedulers import ScheduleRule
+from toril.testing import FakeClock, eventually
+from toril.wire.connection import Server
+
+START = 1_700_000_000_000  # 2023-11-14T22:13:20Z
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(START)
+
+
+@pytest.fixture
+def queue(server: Server, prefix: str, clock: FakeClock) -> Queue:
+    return Queue("ticks", prefix=prefix, server=server, clock=clock)
+
+
+async def run_due(queue: Queue) -> list[Job]:
+    """Run what is due now."""
+    ran: list[Job] = []
+
+    async def handle(job: Job) -> None:
+        ran.append(job)
+
+    async with Worker(queue, handle) as worker:
+        await worker.wait_until_idle()
+    return ran
+
+
+async def test_an_interval_runs_at_once_and_then_once_an_interval(queue: Queue, clock: FakeClock) -> None:
+    first = await queue.job_schedulers.upsert("beat", ScheduleRule(every="1m"), name="tick", data={"n": 1}, options=JobOptions(attempts=2))
+    assert (first.id, first.name, first.data, first.options.attempts) == (f"repeat:beat:{START}", "tick", {"n": 1}, 2)
+    for _ in range(3):
+        ran = await run_due(queue)
+        assert [(job.name, job.data, job.options.attempts) for job in ran] == [("tick", {"n": 1}, 2)]
+        clock.advance("1m")
+    scheduler = await queue.job_schedulers.get("beat")
+    assert (scheduler.every_ms, scheduler.iterations, scheduler.next_ms) == (60_000, 4, START + 180_000)
+
+
+async def test_slots_that_were_missed_are_skipped(queue: Queue, clock: FakeClock) -> None:
+    await queue.job_schedulers.upsert("beat", ScheduleRule(every="1m"))
+    await run_due(queue)
+    clock.advance("1h")
+    assert len(await run_due(queue)) == 1
+
+
+async def test_a_pattern_runs_when_its_time_comes(queue: Queue, clock: FakeClock) -> None:
+    rule = ScheduleRule(pattern="0 3 * * *", tz="Europe/Berlin", limit=2)
+    first = await queue.job_schedulers.upsert("nightly", rule, name="report")
+    assert await first.get_state() == "delayed"
+    assert await run_due(queue) == []
+    for _ in range(3):
+        clock.advance("1d")
+        await run_due(queue)
+    scheduler = await queue.job_schedulers.get("nightly")
+    assert (scheduler.pattern, scheduler.tz, scheduler.limit, scheduler.iterations) == ("0 3 * * *", "Europe/Berlin", 2, 2)
+    assert await queue.get_completed_count() == 2
+    assert await queue.get_delayed_count() == 0
+
+
+async def test_a_changed_rule_replaces_the_job_that_waits(queue: Queue) -> None:
+    rule = ScheduleRule(every="1h", start=datetime.fromtimestamp(START / 1_000, UTC) + timedelta(minutes=5))
+    old = await queue.job_schedulers.upsert("beat", rule)
+    new = await queue.job_schedulers.upsert("beat", ScheduleRule(every="2h", offset="10m"))
+    assert await queue.find_job(old.id) is None
+    assert [job.id for job in await queue.get_delayed()] == [new.id]
+    assert (await queue.job_schedulers.get("beat")).every_ms == 7_200_000
+
+
+async def test_the_same_rule_again_changes_nothing_but_the_template(queue: Queue, clock: FakeClock) -> None:
+    rule = ScheduleRule(pattern="0 0 * * *")
+    first = await queue.job_schedulers.upsert("daily", rule, data={"v": 1})
+    clock.advance("1h")
+    second = await queue.job_schedulers.upsert("daily", rule, data={"v": 2})
+    assert (first.id, second.data) == (second.id, {"v": 2})
+    assert await queue.count() == 1
+
+
+async def test_ten_replicas_that_declare_the_same_schedule_run_it_once(server: Server, prefix: str, clock: FakeClock) -> None:
+    queues = [Queue("ticks", prefix=prefix, server=server, clock=clock) for _ in range(10)]
+    for queue in queues:
+        await queue.job_schedulers.upsert("daily", ScheduleRule(pattern="0 0 * * *"))
+    clock.advance("2h")
+    assert sum([len(await run_due(queue)) for queue in queues]) == 1
+
+
+async def test_a_worker_that_dies_after_the_claim_does_not_end_the_schedule(queue: Queue, clock: FakeClock) -> None:
+    await queue.job_schedulers.upsert("beat", ScheduleRule(every="1m"))
+    job = (await queue.get_waiting())[0]
+    assert await queue.job_schedulers.follow(job) == f"repeat:beat:{START + 60_000}"
+    assert await queue.job_schedulers.follow(job) is None  # a retry, or a run after a crash
+    clock.advance("1m")
+    assert len(await run_due(queue)) == 2
+
+
+async def test_an_iteration_is_put_back_while_the_next_one_cannot_be_added(toril_server_url: str, server: Server, prefix: str) -> None:
+    async with Proxy(toril_server_url) as proxy, Server(proxy.url, patience_ms=0) as shaky:
+        queue = Queue("ticks", prefix=prefix, server=shaky)
+        await queue.job_schedulers.upsert("beat", ScheduleRule(every="1h"))
+        proxy.decide = nth(1, is_script("next_iteration"), Cut.BEFORE)
+        ran: list[str] = []
+
+        async def handle(job: Job) -> None:
+            ran.append(job.id)
+
+        async with Worker(queue, handle, WorkerOptions(concurrency=1)):
+            await eventually(lambda: _check(len(ran) == 1))
+        steady = Queue("ticks", prefix=prefix, server=server)
+        assert await steady.get_delayed_count() == 1
+        assert (await steady.get_job(ran[0])).attempts_made == 1
+
+
+def _check(holds: bool) -> None:
+    assert holds
+
+
+async def test_a_removed_scheduler_takes_its_delayed_job_along(queue: Queue) -> None:
+    await queue.job_schedulers.upsert("daily", ScheduleRule(pattern="0 0 * * *"))
+    assert await queue.job_schedulers.remove("daily")
+    assert not await queue.job_schedulers.remove("daily")
+    assert await queue.count() == 0
+    assert await queue.job_schedulers.find("daily") is None
+    with pytest.raises(SchedulerNotFoundError):
+        await queue.job_schedulers.get("daily")
+
+
+async def test_schedulers_are_listed_by_their_next_time(queue: Queue) -> None:
+    await queue.job_schedulers.upsert("late", ScheduleRule(pattern="0 0 1 1 *"))
+    await queue.job_schedulers.upsert("soon", ScheduleRule(pattern="* * * * *"))
+    assert [scheduler.id for scheduler in await queue.job_schedulers.list()] == ["soon", "late"]
+    assert [scheduler.id for scheduler in await queue.job_schedulers.list(0, 0, ascending=False)] == ["late"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "option"),
+    [
+        ({}, "every, pattern"),
+        ({"every": "1m", "pattern": "* * * * *"}, "every, pattern"),
+        ({"every": "0s"}, "every"),
+        ({"every": "1m", "tz": "UTC"}, "tz"),
+        ({"pattern": "* * * * *", "limit": 0}, "limit"),
+        ({"every": "1m", "immediately": True}, "immediately"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(fields: dict[str, object], option: str) -> None:
+    with pytest.raises(InvalidOptionError) as caught:
+        ScheduleRule(**fields)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # of any kind
+    assert caught.value.option == option
+
+
+async def test_what_cannot_be_scheduled_is_refused(queue: Queue, clock: FakeClock) -> None:
+    with pytest.raises(InvalidCronError):
+        ScheduleRule(pattern="61 * * * *")
+    with pytest.raises(InvalidOptionError) as caught:
+        await queue.job_schedulers.upsert("x", ScheduleRule(every="1m"), options=JobOptions(job_id="mine"))
+    assert caught.value.option == "job_id"
+    passed = ScheduleRule(every="1m", end=datetime.fromtimestamp(START / 1_000, UTC))
+    with pytest.raises(InvalidOptionError) as caught:
+        await queue.job_schedulers.upsert("x", passed)
+    assert caught.value.option == "end"
