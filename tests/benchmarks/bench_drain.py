@@ -162,7 +162,7 @@ def main() -> None:
     jobs, rounds = (5_000, 3) if options.short else (options.jobs, options.rounds)
     with tempfile.TemporaryDirectory() as folder, ensure_server(Path(folder)) as server:
         if options.uvloop:
-            import uvloop  # noqa: PLC0415 -- optional
+            import uvloop
 
             uvloop.run(measure(server.url, jobs, rounds))
         else:

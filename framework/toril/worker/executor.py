@@ -71,7 +71,7 @@ class Executor:
             return self.cancelled(running, error)
         except (DelayedError, WaitingError) as signal:
             return PutOff(to_ms(signal.delay, "DelayedError.delay")) if isinstance(signal, DelayedError) else PutBack()
-        except BaseException as error:  # a handler's error is its outcome; even SystemExit must not end the worker
+        except BaseException as error:  # noqa: BLE001 -- a handler's error is its outcome; SystemExit must not end the worker either
             return self.failure(running, error)
 
     def failure(self, running: RunningJob, error: BaseException) -> Retry | Failed:
@@ -84,7 +84,7 @@ class Executor:
                 delay_ms = next_delay_ms(
                     policy.backoff, attempt, error, job, strategies=self._options.backoff_strategies, random=random.random
                 )
-            except Exception as strategy_error:  # noqa: BLE001 -- a user's strategy; its job must still end
+            except Exception as strategy_error:
                 log.error("backoff strategy failed", queue=job.queue_name, job_id=job.id, exc_info=strategy_error)
                 return Failed(strategy_error, describe(strategy_error), self._stacks(running, strategy_error))
             if delay_ms is not None:
@@ -124,8 +124,9 @@ class Executor:
         timeout_ms = running.policy.timeout_ms or handler.timeout_ms
         if timeout_ms is None:
             return await self._run(handler, job)
+        limit = self._clock.timeout(timeout_ms)
         try:
-            async with self._clock.timeout(timeout_ms) as limit:
+            async with limit:
                 return await self._run(handler, job)
         except TimeoutError as error:
             if not limit.expired() or running.cancel_reason is not None:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Final, Self, cast
 
 import redis
+from redis import exceptions as redis_errors
 
 from toril.clock import Clock
 from toril.telemetry.logs import get_logger
@@ -123,7 +124,7 @@ class LockKeeper:
         try:
             try:
                 reply = client.evalsha(script.sha1, 1, self._keys.base, *args)
-            except redis.exceptions.NoScriptError:
+            except redis_errors.NoScriptError:
                 reply = client.eval(script.text, 1, self._keys.base, *args)
         except (redis.RedisError, OSError) as error:
             log.warning("locks could not be renewed; trying again", queue=self._keys.queue, error=redact_text(str(error)))

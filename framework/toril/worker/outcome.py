@@ -70,18 +70,20 @@ Outcome: TypeAlias = Completed | Retry | Failed | PutOff | PutBack | UnknownName
 
 def ending(outcome: Outcome, job_id: str, token: str, policy: JobPolicy, unknown_name_delay_ms: int) -> Ending | None:
     """What the turn script is told; None if nothing may be written."""
-    if isinstance(outcome, Completed):
-        return commands.completed(job_id, token, outcome.value, policy.keep_completed)
-    if isinstance(outcome, Retry):
-        return commands.retried(job_id, token, outcome.reason, outcome.stack, outcome.delay_ms, policy.lifo)
-    if isinstance(outcome, Failed):
-        return commands.failed(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, policy.attempts)
-    if isinstance(outcome, PutOff):
-        return commands.put_off(job_id, token, outcome.delay_ms)
-    if isinstance(outcome, PutBack):
-        return commands.put_back(job_id, token)
-    if isinstance(outcome, UnknownName):
-        return commands.unknown_name(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, unknown_name_delay_ms)
-    if isinstance(outcome, Abandoned):
-        return None
-    assert_never(outcome)
+    match outcome:
+        case Completed():
+            return commands.completed(job_id, token, outcome.value, policy.keep_completed)
+        case Retry():
+            return commands.retried(job_id, token, outcome.reason, outcome.stack, outcome.delay_ms, policy.lifo)
+        case Failed():
+            return commands.failed(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, policy.attempts)
+        case PutOff():
+            return commands.put_off(job_id, token, outcome.delay_ms)
+        case PutBack():
+            return commands.put_back(job_id, token)
+        case UnknownName():
+            return commands.unknown_name(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, unknown_name_delay_ms)
+        case Abandoned():
+            return None
+        case _:
+            assert_never(outcome)

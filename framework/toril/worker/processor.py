@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
@@ -116,9 +117,10 @@ def annotated_types(call: Callable[..., Any], *, skip_self: bool = False) -> tup
 
 def is_async(call: Callable[..., Any]) -> bool:
     """Whether calling it gives an awaitable; anything else runs in a thread."""
-    while hasattr(call, "func"):  # functools.partial
-        call = call.func
-    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
+    function: Any = call
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 -- async __call__
 
 
 def place_of(call: Callable[..., Any]) -> str:
@@ -172,14 +174,14 @@ class Registry:
         return {name: one.concurrency for name, one in self._by_name.items() if one.concurrency is not None}
 
 
-Handlers: TypeAlias = Callable[[Job[Any, Any]], Any] | Mapping[str, Callable[[Job[Any, Any]], Awaitable[Any]]] | Iterable[Handler]
+Handlers: TypeAlias = HandlerCall | Mapping[str, HandlerCall] | Sequence[Handler]
 """What a worker takes: one function for all names, functions by name, or `Handler`s."""
 
 
 def handlers_of(given: Handlers) -> list[Handler]:
     """Bring what a worker was given into one form."""
-    if isinstance(given, Mapping):
-        return [handler(call, name) for name, call in given.items()]
     if callable(given):
         return [handler(given)]
+    if isinstance(given, Mapping):
+        return [handler(call, name) for name, call in given.items()]
     return list(given)
