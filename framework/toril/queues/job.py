@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, cast
 
@@ -50,7 +50,7 @@ class Job(Generic[DataT, ResultT]):
         result_type: the type of its result.
     """
 
-    __slots__ = ("_cancelled", "_data", "_payload", "_result_type", "queue", "record", "token")
+    __slots__ = ("_cancelled", "_data", "_payload", "_result_type", "on_progress", "queue", "record", "token")
 
     def __init__(
         self,
@@ -65,6 +65,8 @@ class Job(Generic[DataT, ResultT]):
         self.queue = queue
         self.record = record
         self.token = token
+        self.on_progress: Callable[[Job[Any, Any], object], None] | None = None
+        """Called with each progress that is reported here; the worker sets it where somebody listens."""
         self._data = data
         self._payload = payload
         self._result_type = result_type
@@ -215,6 +217,8 @@ class Job(Generic[DataT, ResultT]):
         text = to_json(value, f"the progress of job {self.id}")
         await self.queue.commands.update_progress(self.id, text)
         self.record.progress = text
+        if self.on_progress is not None:
+            self.on_progress(self, value)
 
     async def update_data(self, data: DataT | Mapping[str, object]) -> None:
         """Put other data in the place of the job's own; a later attempt sees it.

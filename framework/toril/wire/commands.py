@@ -239,6 +239,11 @@ class QueueCommands:
         reply = await connection.call("BZPOPMIN", self.keys.marker, block_ms / 1_000, block_ms=block_ms)
         return None if reply is None else int(float(reply[2]))
 
+    async def ring(self, marker: int) -> None:
+        """Write a marker that was taken in vain once more, so that another worker hears of it (wire §3.0 WAKE)."""
+        member = "1" if marker else "0"
+        await self._commands.call("ZADD", self.keys.marker, marker, member, repeatable=True)
+
     # ── one job ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def find_job(self, job_id: str) -> JobRecord | None:

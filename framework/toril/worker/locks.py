@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, cast
@@ -24,10 +25,10 @@ from redis import exceptions as redis_errors
 
 from toril.clock import Clock
 from toril.telemetry.logs import get_logger
-from toril.telemetry.redaction import redact_text
 from toril.wire import scripts
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
+from toril.worker.health import Health
 from toril.worker.options import WorkerOptions
 from toril.worker.running import RunningJob
 
@@ -45,7 +46,8 @@ class LockKeeper:
 
     Args:
         running: the jobs that run, by token; changed by the loop, read by the thread.
-        on_lost: called in the loop for each lost lock, with the token and why.
+        on_lost: called in the loop once for each lost lock, with the token and why.
+        health: hears when renewing begins to fail, and when it works again.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class LockKeeper:
         clock: Clock,
         running: dict[str, RunningJob],
         on_lost: Callable[[str, str], None],
+        health: Health,
     ) -> None:
         self._server = server
         self._keys = keys
@@ -63,6 +66,9 @@ class LockKeeper:
         self._clock = clock
         self._running = running
         self._on_lost = on_lost
+        self._health = health
+        self._is_failing = False
+        self._lost: set[str] = set()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._beat = 0.0
@@ -112,14 +118,15 @@ class LockKeeper:
 
     def _renew(self, client: redis.Redis) -> bool:
         """Extend all locks in one call; whether the server answered."""
-        held = list(self._running.copy())
+        running = self._running.copy()
+        self._lost &= running.keys()
+        held = [(one.job.id, token) for token, one in running.items() if token not in self._lost]
         if not held:
+            self._note_success()
             return True
         args: list[str | int] = [self._options.lock_ms]
-        for token in held:
-            running = self._running.get(token)
-            if running is not None:
-                args += (running.job.id, token)
+        for pair in held:
+            args += pair
         script = scripts.load("renew_locks")
         try:
             try:
@@ -127,14 +134,26 @@ class LockKeeper:
             except redis_errors.NoScriptError:
                 reply = client.eval(script.text, 1, self._keys.base, *args)
         except (redis.RedisError, OSError) as error:
-            log.warning("locks could not be renewed; trying again", queue=self._keys.queue, error=redact_text(str(error)))
+            if not self._is_failing:
+                self._is_failing = True
+                self._loop.call_soon_threadsafe(self._health.failed, "locks", error)
             return False
+        self._note_success()
         flat = cast("list[bytes | int]", reply)
-        tokens = {str(args[i]): str(args[i + 1]) for i in range(1, len(args), 2)}
-        for job_id, code in zip(flat[::2], flat[1::2], strict=True):
-            token = tokens[cast("bytes", job_id).decode()]
+        # A job can be here twice, if it was lost, put back and claimed again between two renewals: then the older attempt lost it.
+        tokens: dict[str, deque[str]] = {}
+        for job_id, token in held:
+            tokens.setdefault(job_id, deque()).append(token)
+        for lost_id, code in zip(flat[::2], flat[1::2], strict=True):
+            token = tokens[cast("bytes", lost_id).decode()].popleft()
+            self._lost.add(token)
             self._loop.call_soon_threadsafe(self._on_lost, token, LOST_REASONS.get(cast("int", code), "it is gone"))
         return True
+
+    def _note_success(self) -> None:
+        if self._is_failing:
+            self._is_failing = False
+            self._loop.call_soon_threadsafe(self._health.works, "locks")
 
     def _report_blocked_loop(self, blocked_ms: float) -> None:
         self.loop_blocks += 1

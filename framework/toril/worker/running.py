@@ -31,6 +31,11 @@ class RunningJob:
     is_gathered: bool = False
     """Whether its outcome is known; then it only waits to be written."""
 
+    @property
+    def is_uncancelled(self) -> bool:
+        """Whether its handler may still end by itself."""
+        return self.cancel_reason is None and not self.is_gathered
+
     def cancel(self, reason: CancelReason) -> None:
         """Stop it; the first reason counts. A thread can't be stopped: it is told through `job.cancelled`."""
         if self.cancel_reason is None and not self.is_gathered:

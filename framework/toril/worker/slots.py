@@ -62,6 +62,8 @@ class Slots:
         self.running += len(claimed_names)
         for name, reserved in reservation.free_by_name:
             self._give_back(name, reserved - claimed_names.count(name))
+            if self._used[name] >= self._limits[name]:
+                self._passed_by.add(name)  # it became full on the way, and the rest of the turn had to pass it by
 
     def release(self, name: str) -> None:
         """A running job's outcome is known."""

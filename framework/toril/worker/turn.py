@@ -129,6 +129,11 @@ class Lanes:
         self._may_claim = True
         self._wake_a_lane()
 
+    @property
+    def can_claim(self) -> bool:
+        """Whether a slot is free that no turn under way has asked for."""
+        return self._is_claiming and self._slots.free > 0
+
     def stop_claiming(self) -> None:
         """From now on only write outcomes."""
         self._is_claiming = False
@@ -165,7 +170,7 @@ class Lanes:
 
     def _has_work(self) -> bool:
         # Only one turn at a time merely looks for jobs: a second one would find what the first one leaves, mostly nothing.
-        return bool(self._gathered) or (self._is_claiming and self._may_claim and self._claims_under_way == 0 and self._slots.free > 0)
+        return bool(self._gathered) or (self.can_claim and self._may_claim and self._claims_under_way == 0)
 
     def _wake_a_lane(self) -> None:
         while self._idle and self._has_work():
@@ -291,4 +296,4 @@ class Lanes:
 
 def _is_script_error(error: redis_errors.ResponseError) -> bool:
     """Whether the script itself failed, which it will do again; the server names the script then."""
-    return "script" in str(error) and not isinstance(error, redis_errors.NoScriptError)
+    return "user_script" in str(error)  # BUSY, READONLY and others only speak of a script: they pass

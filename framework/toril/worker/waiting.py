@@ -3,6 +3,7 @@
     lanes found nothing ──► sleep(until) ──► BZPOPMIN on a connection of its own ──┬─► a ring        ─► claim
                                          └─► timer for the next due job ───────────┴─► drain_delay   ─► claim anyway
 
+A ring wakes one worker only. One that can't claim when it comes (its slots have filled meanwhile, or it stops) hands it on.
 A worker can take the ring and die before it claims. So after `drain_delay` a worker claims even without a ring; otherwise the
 job would wait until somebody adds another one.
 """
@@ -22,6 +23,8 @@ from toril.wire.connection import Connection, backoff_ms
 from toril.worker.health import Health
 
 LONGEST_BLOCK_MS: Final = 10_000
+AFTER_FAILURE_BLOCK_MS: Final = 10
+"""A ring may have been lost with the connection: look as soon as it stands again."""
 
 
 class Doorbell:
@@ -31,6 +34,7 @@ class Doorbell:
         connection: its own, since the wait blocks it.
         drain_delay_ms: how long to sleep at most.
         on_ring: called when it is time to claim.
+        can_claim: whether a slot is free for what the ring tells of.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class Doorbell:
         drain_delay_ms: int,
         health: Health,
         on_ring: Callable[[], None],
+        can_claim: Callable[[], bool],
     ) -> None:
         self._commands = commands
         self._connection = connection
@@ -48,6 +53,7 @@ class Doorbell:
         self._clock = clock
         self._block_ms = min(drain_delay_ms, LONGEST_BLOCK_MS)
         self._on_ring = on_ring
+        self._can_claim = can_claim
         self._wanted = asyncio.Event()
         self._due_timer: Timer | None = None
         self._due_ms = 0
@@ -60,18 +66,23 @@ class Doorbell:
 
     async def run_forever(self) -> None:
         """Ring until cancelled."""
-        pauses = backoff_ms()
+        pauses, block_ms = backoff_ms(), self._block_ms
         try:
             while True:
                 await self._wanted.wait()
                 try:
-                    marker = await self._commands.wait_for_marker(self._connection, self._block_ms)
+                    marker = await self._commands.wait_for_marker(self._connection, block_ms)
+                    if marker is not None and not self._can_claim():
+                        self._ring()  # first of all: sleep again only if a claim finds nothing
+                        await self._commands.ring(marker)
+                        continue
                 except (ServerError, redis_errors.RedisError) as error:
                     self._health.failed("doorbell", error)
+                    block_ms = AFTER_FAILURE_BLOCK_MS
                     await real_sleep(next(pauses))
                     continue
                 self._health.works("doorbell")
-                pauses = backoff_ms()
+                pauses, block_ms = backoff_ms(), self._block_ms
                 if marker is not None and marker > self._clock.now_ms() + 1:
                     self._set_due(marker)
                 else:

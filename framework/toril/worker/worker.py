@@ -156,7 +156,9 @@ class Worker:
     async def _run(self, server: Server, commands: QueueCommands) -> None:
         lanes = [Lane(f"{self.id}:{number}", server.connection()) for number in range(LANES)]
         bell_connection = server.connection(commands.keys.client_name(self.options.name))
-        doorbell = Doorbell(commands, bell_connection, self._clock, self.options.drain_delay_ms, self._health, self._look_again)
+        doorbell = Doorbell(
+            commands, bell_connection, self._clock, self.options.drain_delay_ms, self._health, self._look_again, self._can_claim
+        )
         self._lanes = Lanes(
             commands,
             lanes,
@@ -174,7 +176,7 @@ class Worker:
         self._executor = Executor(self.registry, self.options, self._clock, threads)
         self._started.set()
         try:
-            with LockKeeper(server, commands.keys, self.options, self._clock, self._running, self._lock_lost):
+            with LockKeeper(server, commands.keys, self.options, self._clock, self._running, self._lock_lost, self._health):
                 async with asyncio.TaskGroup() as keepers:
                     tasks = [keepers.create_task(sweep.run_forever(), name="stalled-sweep")]
                     tasks.append(keepers.create_task(doorbell.run_forever(), name="doorbell"))
@@ -207,7 +209,7 @@ class Worker:
     @property
     def is_idle(self) -> bool:
         """Whether the last look at the queue found nothing to claim now, and all that was claimed has ended and is written."""
-        return self._lanes is not None and self._lanes.found_nothing
+        return self._state is WorkerState.RUNNING and self._lanes is not None and self._lanes.found_nothing
 
     async def wait_until_started(self) -> None:
         """Wait until it claims jobs. Raises QueueClosedError if it ended before that."""
@@ -248,16 +250,15 @@ class Worker:
             log.info("stopping: running jobs may end", queue=self.queue.name, running=len(self._tasks))
             await self._wait_for_jobs(self.options.shutdown_timeout_ms)
         self._is_forced = False  # from here on every wait is short anyway
-        # Twice, since a turn that was under way may still have claimed jobs.
-        for _ in range(2):
-            for running in list(self._running.values()):
+        while True:
+            told = [running for running in self._running.values() if running.is_uncancelled]
+            for running in told:
                 running.cancel(CancelReason.STOP)
-            await self._wait_for_jobs(CANCEL_TIMEOUT_MS)
-            try:
-                async with asyncio.timeout(WRITE_TIMEOUT_MS / 1_000):  # the network's time is real
-                    await lanes.wait_until_quiet()
-            except TimeoutError:
-                log.error("outcomes could not be written at stop; their jobs will run again", queue=self.queue.name, count=lanes.unwritten)
+            if told:
+                await self._wait_for_jobs(CANCEL_TIMEOUT_MS)
+            is_written = await self._write_outcomes(lanes)
+            # A turn that was under way may have claimed jobs meanwhile; those that were told already are not told twice.
+            if not is_written or not any(running.is_uncancelled for running in self._running.values()):
                 break
         self.left_behind = len(self._tasks)
         if self.left_behind:
@@ -266,6 +267,16 @@ class Worker:
                 queue=self.queue.name,
                 job_ids=[running.job.id for running in self._running.values()],
             )
+
+    async def _write_outcomes(self, lanes: Lanes) -> bool:
+        """Wait, for a bounded time, until the server has confirmed all outcomes; False if it has not."""
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_MS / 1_000):  # the network's time is real
+                await lanes.wait_until_quiet()
+        except TimeoutError:
+            log.error("outcomes could not be written at stop; their jobs will run again", queue=self.queue.name, count=lanes.unwritten)
+            return False
+        return True
 
     async def _wait_for_jobs(self, timeout_ms: int) -> None:
         """Wait until no job runs, or until the stop is forced, at most so long. The caller looks at what is left."""
@@ -290,6 +301,8 @@ class Worker:
     async def _run_job(self, running: RunningJob) -> None:
         if self.listeners.hears("active"):
             self.listeners.tell("active", running.job)
+        if self.listeners.hears("progress"):
+            running.job.on_progress = self._tell_progress
         self._gather(running, await self._executor_of().attempt(running))
 
     def _task_ended(self, running: RunningJob, task: asyncio.Task[None]) -> None:
@@ -336,6 +349,9 @@ class Worker:
         elif isinstance(outcome, (Failed, Retry)) or code == replies.UNKNOWN_NAME_FAILED:
             self._tell_failed(job, outcome)
 
+    def _tell_progress(self, job: Job[Any, Any], value: object) -> None:
+        self.listeners.tell("progress", job, value)
+
     def _tell_failed(self, job: Job[Any, Any], outcome: Outcome) -> None:
         if isinstance(outcome, (Failed, Retry, UnknownName)):
             job.record.failed_reason = outcome.reason
@@ -359,8 +375,11 @@ class Worker:
     def _look_again(self) -> None:
         self._lanes_of().look_again()
 
+    def _can_claim(self) -> bool:
+        return self._lanes_of().can_claim
+
     def _turn_ended(self) -> None:
-        if self._lanes_of().found_nothing:
+        if self.is_idle:
             self._idle.set()
 
     def _lanes_of(self) -> Lanes:

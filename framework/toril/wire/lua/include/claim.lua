@@ -137,6 +137,9 @@ local function claim(q, request)
     end
   end
   if #rows > 0 then ring(q) end -- §3.2 step 10: wakes the next sleeper, blocked or not
+  if not name_is_full(free) then
+    waiting.skipped, prioritized.skipped = 0, 0 -- nobody needs to be passed by any more
+  end
   if state == EMPTY then
     if waiting.skipped + prioritized.skipped > 0 or look.left <= 0 then
       state = (waiting.ended and prioritized.ended) and ONLY_FULL_NAMES or LOOK_FURTHER
