@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 from toril.wire.connection import Server
+
+
+ALLOWED: Final = (
+    ("toril/queues/cron.py", "_zone"),  # reads a zone's small file, once
+    ("toril/di/places.py", "_place_of_class"),  # finds a line for a message, at start or in a test
+    ("toril/di/places.py", "__str__"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _blocking_calls_fail(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A call of ours that blocks the event loop fails the test, unless it is marked `blocks_the_loop`."""
+    if request.node.get_closest_marker("blocks_the_loop") is not None:
+        yield
+        return
+    with blockbuster_ctx(["toril", "app"]) as buster:
+        for function in buster.functions.values():
+            for file, name in ALLOWED:
+                function.can_block_in(file, name)
+        yield
 
 
 @pytest.fixture

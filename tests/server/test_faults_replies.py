@@ -8,7 +8,9 @@ import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -220,18 +222,22 @@ async def test_under_random_cuts_five_thousand_jobs_run_exactly_once(proxy: Prox
 async def test_connections_killed_again_and_again_lose_and_double_nothing(
     toril_server_url: str, outside: Queue, server: Server, prefix: str
 ) -> None:
-    """By the server itself, only the worker's, at whatever they were doing."""
-    own = await client_ids(server)
+    """The server itself kills them, only this worker's, at whatever they are doing: they have a user of their own."""
     handler = Counting()
-    ids = [job.id for job in await outside.add_many([outside.job("x", {"n": n}) for n in range(1_000)])]
+    ids = [job.id for job in await outside.add_many([outside.job("x", {"n": n}) for n in range(2_000)])]
+    parts = urlsplit(toril_server_url)
+    url = f"{parts.scheme}://{prefix}:secret@{parts.netloc.rpartition('@')[2]}{parts.path}"
     killed = 0
-    async with Proxy(toril_server_url) as proxy, Queue("q", prefix=prefix, url=proxy.url) as queue:
-        async with Worker(queue, handler, WorkerOptions(concurrency=20, drain_delay="50ms")):
-            for round_ in range(20):
-                await eventually(lambda wanted=round_ * 40: _holds(len(handler.runs) >= wanted))
-                killed += await kill_users_of(server, prefix, own)
+    await server.commands.call("ACL", "SETUSER", prefix, "on", ">secret", "~*", "&*", "+@all")
+    try:
+        async with Queue("q", prefix=prefix, url=url) as queue, Worker(queue, handler, WorkerOptions(concurrency=5, drain_delay="50ms")):
+            for already in range(50, 1_550, 50):
+                await eventually(partial(_have_run, handler, already), timeout="20s")
+                killed += await server.commands.call("CLIENT", "KILL", "USER", prefix)
             await eventually(lambda: all_completed(outside, ids), timeout="30s")
-    assert killed >= 20
+    finally:
+        await server.commands.call("ACL", "DELUSER", prefix)
+    assert killed >= 30
     assert handler.runs == Counter(ids)
 
 
@@ -328,3 +334,7 @@ def _holds(fact: bool) -> None:
 async def _completed(queue: Queue, count: int) -> None:
     assert await queue.get_completed_count() == count
     assert await queue.count() == 0
+
+
+def _have_run(handler: Counting, count: int) -> None:
+    assert len(handler.runs) >= count

@@ -340,6 +340,7 @@ def _build(address: ServerAddress, client_name: str | None) -> redis_connection.
         socket_timeout=None,  # the line's own timer bounds every reply
         socket_connect_timeout=CONNECT_TIMEOUT_MS / 1_000,
         retry=AsyncRetry(NoBackoff(), 0),
+        driver_info=None,  # it would look up redis-py's own version in files, for each connection, in the event loop
         protocol=2,
     )
 

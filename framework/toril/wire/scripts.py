@@ -51,3 +51,12 @@ def load(name: str) -> Script:
     header = source.split("]]", 1)[0]
     digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     return Script(name, text, digest, len(set(_KEY.findall(header))))
+
+
+def _names() -> list[str]:
+    folder = resources.files("toril.wire") / "lua"
+    return [entry.name.removesuffix(".lua") for entry in folder.iterdir() if entry.name.endswith(".lua")]
+
+
+for _name in _names():
+    load(_name)  # now: reading a file later would block the event loop

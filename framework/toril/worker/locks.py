@@ -23,6 +23,7 @@ from typing import Final, Self, cast
 import redis
 from redis import exceptions as redis_errors
 
+from toril.cancellation import run_to_end
 from toril.clock import Clock
 from toril.telemetry.logs import get_logger
 from toril.wire import scripts
@@ -72,11 +73,12 @@ class LockKeeper:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._beat = 0.0
+        self._beat_s = min(BEAT_S, options.loop_block_warning_ms / 4_000)
         self._beat_timer: asyncio.TimerHandle | None = None
         self.loop_blocks = 0
         """How often the loop was blocked for longer than `loop_block_warning`."""
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._keep_beating()
@@ -84,16 +86,16 @@ class LockKeeper:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop.set()
         if self._beat_timer is not None:
             self._beat_timer.cancel()
         if self._thread is not None:
-            self._thread.join(timeout=5)  # bounded: its socket timeout is shorter
+            await run_to_end(asyncio.to_thread(self._thread.join, 5))  # bounded: its socket timeout is shorter
 
     def _keep_beating(self) -> None:
         self._beat = time.monotonic()
-        self._beat_timer = self._loop.call_later(BEAT_S, self._keep_beating)
+        self._beat_timer = self._loop.call_later(self._beat_s, self._keep_beating)
 
     # ── in the thread ─────────────────────────────────────────────────────────────────────────────────────────
 

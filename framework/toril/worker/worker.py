@@ -176,17 +176,20 @@ class Worker:
         self._executor = Executor(self.registry, self.options, self._clock, threads)
         self._started.set()
         try:
-            with LockKeeper(server, commands.keys, self.options, self._clock, self._running, self._lock_lost, self._health):
-                async with asyncio.TaskGroup() as keepers:
-                    tasks = [keepers.create_task(sweep.run_forever(), name="stalled-sweep")]
-                    tasks.append(keepers.create_task(doorbell.run_forever(), name="doorbell"))
-                    tasks += [keepers.create_task(self._lanes.run_forever(lane), name=f"lane {lane.name}") for lane in lanes]
-                    try:
-                        await self._stop_asked.wait()
-                    finally:
-                        await run_to_end(self._wind_down(self._lanes))
-                        for task in tasks:
-                            task.cancel()
+            async with (
+                # Outermost: locks are renewed until the last outcome is written.
+                LockKeeper(server, commands.keys, self.options, self._clock, self._running, self._lock_lost, self._health),
+                asyncio.TaskGroup() as keepers,
+            ):
+                tasks = [keepers.create_task(sweep.run_forever(), name="stalled-sweep")]
+                tasks.append(keepers.create_task(doorbell.run_forever(), name="doorbell"))
+                tasks += [keepers.create_task(self._lanes.run_forever(lane), name=f"lane {lane.name}") for lane in lanes]
+                try:
+                    await self._stop_asked.wait()
+                finally:
+                    await run_to_end(self._wind_down(self._lanes))
+                    for task in tasks:
+                        task.cancel()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             await self.listeners.aclose()
