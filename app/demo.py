@@ -203,6 +203,7 @@ async def run(console: Console) -> int:
         board = Board()
         async with QueueEvents(emails) as events:
             await add_jobs(app.get(EmailService), emails, board)
+            console.print(f"{len(board.jobs)} jobs added; following their events")
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     await follow(board, events, console)

@@ -26,7 +26,8 @@ async def email_provider(settings: AppSettings) -> AsyncIterator[EmailProvider]:
         server = settings.smtp_server
         if server is None:
             box = settings.mailbox
-            mailbox = await stack.enter_async_context(Mailbox(project_folder() / box.folder, host=box.host, port=box.port))
+            folder = await asyncio.to_thread(project_folder)
+            mailbox = await stack.enter_async_context(Mailbox(folder / box.folder, host=box.host, port=box.port))
             server = parse_smtp_url(mailbox.url)
         mail = settings.mail
         yield await stack.enter_async_context(

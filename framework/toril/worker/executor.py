@@ -84,7 +84,7 @@ class Executor:
                 delay_ms = next_delay_ms(
                     policy.backoff, attempt, error, job, strategies=self._options.backoff_strategies, random=random.random
                 )
-            except Exception as strategy_error:
+            except BaseException as strategy_error:  # a user's code, as the handler is: not even SystemExit gets out
                 log.error("backoff strategy failed", queue=job.queue_name, job_id=job.id, exc_info=strategy_error)
                 return Failed(strategy_error, describe(strategy_error), self._stacks(running, strategy_error))
             if delay_ms is not None:
@@ -137,8 +137,14 @@ class Executor:
         if handler.scope is None:
             assert handler.call is not None
             return await self._result(handler, handler.call, job)
+        raised: BaseException | None = None
         async with handler.scope(job) as call:
-            return await self._result(handler, call, job)
+            try:
+                return await self._result(handler, call, job)
+            except BaseException as error:
+                raised = error
+                raise
+        raise raised  # the scope swallowed it; the attempt has failed all the same
 
     async def _result(self, handler: Handler, call: HandlerCall, job: Job[Any, Any]) -> Completed:
         result: object = await (call(job) if handler.is_async else self._in_thread(call, job))
@@ -147,7 +153,7 @@ class Executor:
     async def _in_thread(self, call: HandlerCall, job: Job[Any, Any]) -> object:
         """Run a plain function in a thread. It can't be stopped: when cancelled, it is told so, and waited for all the same."""
         context = contextvars.copy_context()
-        work = asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(call, job))
+        work = asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(_result_or_error, call, job))
         cancelled: asyncio.CancelledError | None = None
         while not work.done():
             try:
@@ -156,9 +162,11 @@ class Executor:
                 cancelled = error
                 job.cancelled.set()
         if cancelled is not None:
-            work.exception()  # it no longer counts
-            raise cancelled
-        return work.result()
+            raise cancelled  # what the function did no longer counts
+        result, raised = work.result()
+        if raised is not None:
+            raise raised
+        return result
 
     def cancelled(self, running: RunningJob, error: asyncio.CancelledError) -> Outcome:
         """What follows from a cancellation: that depends on who cancelled."""
@@ -177,6 +185,14 @@ class Executor:
         stacks = [str(text) for text in cast("list[object]", earlier)] if isinstance(earlier, list) else []
         stacks.append(shortened("".join(traceback.format_exception(error))))
         return to_json(stacks[-limit:] if limit else [], "the stack traces")
+
+
+def _result_or_error(call: HandlerCall, job: Job[Any, Any]) -> tuple[object, BaseException | None]:
+    """What the call returned, or what it raised: a future takes no StopIteration, and would then never be done."""
+    try:
+        return call(job), None
+    except BaseException as error:  # noqa: BLE001 -- raised again in the loop
+        return None, error
 
 
 def describe(error: BaseException) -> str:

@@ -54,8 +54,10 @@ class Handler:
     def __post_init__(self) -> None:
         if (self.call is None) == (self.scope is None):
             raise InvalidOptionError("handler", self.name, "give either a callable or a scope")
-        if self.concurrency is not None and self.concurrency < 1:
-            raise InvalidOptionError("concurrency", self.concurrency, f"the handler at {self.place} needs at least 1")
+        if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):  # an untyped caller may pass anything
+            raise InvalidOptionError("concurrency", self.concurrency, f"the handler at {self.place} needs a whole number of at least 1")
+        if self.timeout_ms == 0:
+            raise InvalidOptionError("timeout", "0s", f"the handler at {self.place} could never end in time; leave it out for no timeout")
 
 
 def handler(
@@ -95,9 +97,12 @@ def annotated_types(call: Callable[..., Any], *, skip_self: bool = False) -> tup
     Raises:
         ProcessorError: an annotation is there, but can't be read.
     """
-    function = inspect.unwrap(getattr(call, "__func__", call))
+    function: Any = call
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(getattr(function, "__func__", function))
     if not inspect.isfunction(function):
-        function = type(call).__call__
+        function = type(function).__call__
     parameters = list(inspect.signature(call).parameters.values())[1 if skip_self else 0 :]
     annotation: object = parameters[0].annotation if parameters else inspect.Parameter.empty
     if isinstance(annotation, str):
@@ -135,7 +140,7 @@ class Registry:
     """The handlers of one queue, by name.
 
     Raises:
-        ProcessorError: two handlers have the same name, or none has one.
+        ProcessorError: two handlers have the same name, there is none at all, or the one for every other name has a limit that can't be kept.
     """
 
     def __init__(self, queue: str, handlers: Iterable[Handler]) -> None:
@@ -153,6 +158,9 @@ class Registry:
                 self._by_name[one.name] = one
         if not self._by_name and self._default is None:
             raise ProcessorError(queue, "a worker needs at least one handler: add @process() to a method")
+        if self._by_name and self._default is not None and self._default.concurrency is not None:
+            reason = "a handler for every other name can't have a concurrency of its own: give it names, or set that of WorkerOptions"
+            raise ProcessorError(queue, reason, (self._default.place,))
 
     def find(self, name: str) -> Handler | None:
         """The handler for jobs of this name, or the one for every other name, or None."""
@@ -172,6 +180,11 @@ class Registry:
     def limits(self) -> Mapping[str, int]:
         """The names that have a concurrency of their own."""
         return {name: one.concurrency for name, one in self._by_name.items() if one.concurrency is not None}
+
+    def total(self, concurrency: int) -> int:
+        """How many jobs may run at the same time: as many as the worker allows, or fewer if its only handler takes every name and has a limit."""
+        limit = self._default.concurrency if self._default is not None else None
+        return concurrency if limit is None else min(limit, concurrency)
 
 
 Handlers: TypeAlias = HandlerCall | Mapping[str, HandlerCall] | Sequence[Handler]

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from toril.cancellation import run_to_end
-from toril.errors import LockLostError, QueueClosedError
+from toril.errors import LockLostError, QueueClosedError, ServerError
 from toril.queues.job import Job
 from toril.queues.payloads import ANY_DATA, ANY_RESULT
 from toril.queues.queue import Queue
@@ -94,7 +94,7 @@ class Worker:
         self._running: dict[str, RunningJob] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._policies = Policies(queue.keep_completed, queue.keep_failed)
-        self._slots = Slots(self.options.concurrency, self.registry.limits)
+        self._slots = Slots(self.registry.total(self.options.concurrency), self.registry.limits)
         self._stop_asked = asyncio.Event()
         self._is_forced = False
         self._step = asyncio.Event()
@@ -174,8 +174,10 @@ class Worker:
         sweep = StalledSweep(commands, self.options, self._clock, self._health)
         threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=f"toril-{self.queue.name}")
         self._executor = Executor(self.registry, self.options, self._clock, threads)
-        self._started.set()
         try:
+            with contextlib.suppress(ServerError):  # its loop will try again, and say so
+                await bell_connection.connect()  # by its name tools see this worker, also while it is too busy to wait
+            self._started.set()
             async with (
                 # Outermost: locks are renewed until the last outcome is written.
                 LockKeeper(server, commands.keys, self.options, self._clock, self._running, self._lock_lost, self._health),
