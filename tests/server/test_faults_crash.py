@@ -1,20 +1,20 @@
-"""Workers that are killed, and a server that is restarted: every job still ends, and none runs more often than it must."""
+"""Workers that are killed, and a server that is restarted: every job ends all the same, and none runs more often than it must."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from tests.server.crashing_worker import __name__ as _script
-from toril.embedded import EmbeddedServer
 from toril.embedded.binary import find_binary
 from toril.queues.job import Job
 from toril.queues.queue import Queue
@@ -23,4 +23,211 @@ from toril.wire.connection import Server
 from toril.worker.options import WorkerOptions
 from toril.worker.worker import Worker
 
-QUICK = WorkerOptions(lock_duration="1s", stalled_interval="100ms", drain_delay="50ms")
+ROOT: Final = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def queue(server: Server, prefix: str) -> AsyncIterator[Queue]:
+    async with Queue("q", prefix=prefix, server=server) as queue:
+        yield queue
+
+
+def options(**more: Any) -> WorkerOptions:  # noqa: ANN401 -- any option
+    return WorkerOptions(lock_duration="1s", stalled_interval="100ms", drain_delay="50ms", **more)
+
+
+class Counting:
+    """A handler that counts the attempts of each job."""
+
+    def __init__(self) -> None:
+        self.runs: Counter[str] = Counter()
+
+    async def __call__(self, job: Job[Any, Any]) -> None:
+        self.runs[job.id] += 1
+        await asyncio.sleep(0)
+
+    def have_run(self, count: int) -> None:
+        assert len(self.runs) >= count
+
+
+# ── workers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.asynccontextmanager
+async def worker_process(url: str, prefix: str, max_stalled_count: int = 1) -> AsyncIterator[Process]:
+    """A worker to be killed; it is killed at the end at the latest."""
+    arguments = "-m", "tests.server.crashing_worker", url, prefix, str(max_stalled_count)
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE, cwd=ROOT)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def started_job(process: Process) -> str:
+    """The id of the next job that has begun there; empty once the process is dead and all was read."""
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        return (await process.stdout.readline()).decode().strip()
+
+
+async def test_the_job_of_a_killed_worker_runs_again_exactly_once(queue: Queue, toril_server_url: str, prefix: str) -> None:
+    handler = Counting()
+    async with worker_process(toril_server_url, prefix) as process:
+        job = await queue.add("long", {})
+        assert await started_job(process) == job.id
+        process.kill()
+        await process.wait()
+    async with Worker(queue, handler, options()):
+        await eventually(lambda: _state_is(job, "completed"))
+    await job.refresh()
+    assert handler.runs == {job.id: 1}
+    assert (job.attempts_started, job.attempts_made, job.stalled_count) == (2, 1, 1)
+    assert await queue.server.commands.call("EXISTS", queue.keys.lock(job.id)) == 0
+
+
+async def test_a_live_worker_takes_over_all_jobs_of_a_killed_one(queue: Queue, toril_server_url: str, prefix: str) -> None:
+    handler = Counting()
+    async with worker_process(toril_server_url, prefix) as process:
+        jobs = await queue.add_many([queue.job("long", {}) for _ in range(10)])
+        assert {await started_job(process) for _ in jobs} == {job.id for job in jobs}
+        async with Worker(queue, handler, options()) as worker:
+            await worker.wait_until_idle()
+            assert not handler.runs  # the other one lives, and so do its locks
+            process.kill()
+            await process.wait()
+            await eventually(lambda: _counts_are(queue, {"completed": 10}))
+    assert handler.runs == Counter(job.id for job in jobs)
+
+
+async def test_a_job_that_kills_every_worker_is_failed(queue: Queue, toril_server_url: str, prefix: str) -> None:
+    handler = Counting()
+    job = await queue.add("kill", {}, attempts=5)
+    for _ in range(2):
+        async with worker_process(toril_server_url, prefix) as process:
+            assert await started_job(process) == job.id
+            assert await process.wait() == -signal.SIGKILL
+    async with Worker(queue, handler, options(max_stalled_count=1)):
+        await eventually(lambda: _state_is(job, "failed"))
+    await job.refresh()
+    assert not handler.runs
+    assert (job.failed_reason, job.stalled_count) == ("job stalled more than allowable limit", 2)
+
+
+async def test_workers_killed_at_any_moment_lose_nothing(queue: Queue, toril_server_url: str, prefix: str) -> None:
+    handler = Counting()
+    jobs = await queue.add_many([queue.job("quick", {"n": n}) for n in range(2_000)])
+    for kill_after in (1, 20, 77, 150, 300):
+        async with worker_process(toril_server_url, prefix, max_stalled_count=20) as process:
+            for _ in range(kill_after):
+                handler.runs[await started_job(process)] += 1
+            process.kill()
+            while job_id := await started_job(process):
+                handler.runs[job_id] += 1
+    async with Worker(queue, handler, options(max_stalled_count=20)):
+        await eventually(lambda: _counts_are(queue, {"completed": len(jobs)}), timeout="30s")
+    assert set(handler.runs) == {job.id for job in jobs}
+    for job in await queue.get_completed():
+        assert job.attempts_made == 1
+        # It was started once for each time that it ran, or was lost with its worker before it ran.
+        assert handler.runs[job.id] <= job.attempts_started == job.stalled_count + 1
+    again = sum(handler.runs.values()) - len(jobs)
+    assert again <= 5 * 3 * 50  # at most what a worker had claimed, or finished but not told, when it was killed
+
+
+# ── the server ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class OwnServer:
+    """A server with its own folder and an append-only file, that can be ended and started again."""
+
+    def __init__(self, binary: Path, folder: Path) -> None:
+        self._binary, self._folder = binary, folder
+        self.url = f"unix://{folder / 's'}"
+        self._process: Process | None = None
+
+    async def start(self) -> None:
+        settings = {"unixsocket": "s", "port": "0", "appendonly": "yes", "appendfsync": "always", "save": "", "logfile": "log"}
+        arguments = [word for name, value in settings.items() for word in (f"--{name}", value)]
+        self._process = await asyncio.create_subprocess_exec(str(self._binary), *arguments, cwd=self._folder)
+        async with Server(self.url) as server:
+            await server.wait_until_ready(20_000)
+
+    async def end(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        await self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def binary() -> Path:
+    return find_binary()
+
+
+@pytest.fixture
+async def own_server(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OwnServer]:
+    server = OwnServer(binary, tmp_path_factory.mktemp("kv"))  # short: the name of a socket has about 100 characters at most
+    await server.start()
+    yield server
+    await server.end(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_server_restarted_while_jobs_run_loses_none_and_doubles_none(own_server: OwnServer, number: signal.Signals) -> None:
+    """It comes back with its data, without our scripts, and maybe without the last turn that it was sent."""
+    handlers = Counting(), Counting()
+    async with Queue("q", url=own_server.url) as one, Queue("q", url=own_server.url) as two:
+        jobs = await one.add_many([one.job("x", {"n": n}) for n in range(2_000)])
+        async with (
+            Worker(one, handlers[0], WorkerOptions(concurrency=5, drain_delay="50ms")) as first,
+            Worker(two, handlers[1], WorkerOptions(concurrency=5, drain_delay="50ms")) as second,
+        ):
+            for already in (100, 300, 500):
+                await eventually(partial(handlers[0].have_run, already))
+                await own_server.end(number)
+                await own_server.start()
+            await eventually(lambda: _counts_are(one, {"completed": len(jobs)}), timeout="30s")
+            await eventually(lambda: _both_are_ready(first, second))
+    assert handlers[0].runs + handlers[1].runs == Counter(job.id for job in jobs)
+
+
+async def test_a_job_that_runs_while_the_server_restarts_ends_as_if_nothing_had_happened(own_server: OwnServer) -> None:
+    started, may_end = asyncio.Event(), asyncio.Event()
+
+    async def handle(job: Job[Any, Any]) -> str:
+        started.set()
+        await may_end.wait()
+        return "done"
+
+    async with Queue("q", url=own_server.url) as queue:
+        job, delayed = await queue.add_many([queue.job("x", {}), queue.job("x", {}, delay="1h")])
+        async with Worker(queue, handle, WorkerOptions(drain_delay="50ms")) as worker:
+            await started.wait()
+            await own_server.end(signal.SIGKILL)
+            may_end.set()
+            await eventually(lambda: _is_not_ready(worker))
+            await own_server.start()
+            await eventually(lambda: _state_is(job, "completed"))
+        await job.refresh()
+        assert (job.return_value, job.attempts_started, job.stalled_count) == ("done", 1, 0)
+        assert await delayed.get_state() == "delayed"
+
+
+async def _state_is(job: Job[Any, Any], state: str) -> None:
+    assert await job.get_state() == state
+
+
+async def _counts_are(queue: Queue, wanted: dict[str, int]) -> None:
+    counts = await queue.get_job_counts()
+    assert {state: count for state, count in counts.items() if count} == wanted
+
+
+def _both_are_ready(*workers: Worker) -> None:
+    assert all(worker.is_ready for worker in workers)
+
+
+def _is_not_ready(worker: Worker) -> None:
+    assert not worker.is_ready

@@ -13,11 +13,7 @@ local q, id = open_queue(KEYS[1]), ARGV[1]
 local key = q.base .. id
 if call("ZREM", q.delayed, id) == 0 then return -3 end
 local priority = tonumber(call("HGET", key, "priority")) or 0
-if priority > 0 then
-  add_prioritized(q, id, priority)
-else
-  call("LPUSH", q.wait, id)
-end
+add_waiting(q, id, priority)
 wake(q)
 event(q, "waiting", "jobId", id, "prev", "delayed")
 if call("EXISTS", key) == 1 then call("HSET", key, "delay", 0) end

@@ -21,11 +21,7 @@ call("HDEL", key, "finishedOn", "processedOn", target == "completed" and "return
 if ARGV[4] == "1" then call("HDEL", key, "atm") end
 if ARGV[5] == "1" then call("HDEL", key, "ats") end
 local priority = tonumber(call("HGET", key, "priority")) or 0
-if priority > 0 then
-  add_prioritized(q, id, priority)
-else
-  call(ARGV[3] == "1" and "RPUSH" or "LPUSH", q.wait, id)
-end
+add_waiting(q, id, priority, ARGV[3] == "1")
 wake(q)
 relink(key, target)
 trimming_event(q, "waiting", "jobId", id, "prev", target)

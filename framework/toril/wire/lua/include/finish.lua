@@ -94,11 +94,7 @@ local function retry_now(q, now, id, token, reason, stack, lifo)
   local values, code = take_from_active(q, id, token, RETRY_FIELDS)
   if not values then return code end
   local priority = tonumber(values[2]) or 0
-  if priority > 0 then
-    add_prioritized(q, id, priority)
-  else
-    call(lifo and "RPUSH" or "LPUSH", q.wait, id)
-  end
+  add_waiting(q, id, priority, lifo)
   wake(q)
   call("HSET", q.base .. id, "failedReason", reason, "stacktrace", stack, "atm", (tonumber(values[3]) or 0) + 1)
   trimming_event(q, "waiting", "jobId", id, "prev", "active")

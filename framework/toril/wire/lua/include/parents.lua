@@ -40,11 +40,7 @@ local function parent_to_wait(pq, id, now)
     wake_delayed(pq)
     return
   end
-  if priority > 0 then
-    add_prioritized(pq, id, priority)
-  else
-    call("RPUSH", pq.wait, id)
-  end
+  add_waiting(pq, id, priority, true)
   wake(pq)
   event(pq, "waiting", "jobId", id, "prev", "waiting-children")
 end

@@ -103,6 +103,15 @@ local function add_prioritized_front(q, id, priority)
   call("ZADD", q.prioritized, priority * 4294967296, id)
 end
 
+-- Puts a job among those that may run: by its priority; without one behind the others, or `first` before them.
+local function add_waiting(q, id, priority, first)
+  if priority > 0 then
+    add_prioritized(q, id, priority)
+  else
+    call(first and "RPUSH" or "LPUSH", q.wait, id)
+  end
+end
+
 -- §3.0 PROMOTE-DUE. `blocked` is as it was when the surrounding operation began.
 local function promote_due(q, now, blocked)
   local due = call("ZRANGEBYSCORE", q.delayed, 0, (now + 1) * 4096 - 1, "LIMIT", 0, 1000)
@@ -110,12 +119,7 @@ local function promote_due(q, now, blocked)
   call("ZREM", q.delayed, unpack(due))
   for _, id in ipairs(due) do
     local key = q.base .. id
-    local priority = tonumber(call("HGET", key, "priority")) or 0
-    if priority == 0 then
-      call("LPUSH", q.wait, id)
-    else
-      add_prioritized(q, id, priority)
-    end
+    add_waiting(q, id, tonumber(call("HGET", key, "priority")) or 0)
     event(q, "waiting", "jobId", id, "prev", "delayed")
     if call("EXISTS", key) == 1 then call("HSET", key, "delay", 0) end
   end

@@ -28,11 +28,7 @@ local function place(q, id, job, now)
     trimming_event(q, "delayed", "jobId", id, "delay", now + delay)
     return "delayed"
   end
-  if priority > 0 then
-    add_prioritized(q, id, priority)
-  else
-    call(job.lifo and "RPUSH" or "LPUSH", q.wait, id)
-  end
+  add_waiting(q, id, priority, job.lifo)
   trimming_event(q, "waiting", "jobId", id)
   return "waiting"
 end
