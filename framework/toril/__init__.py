@@ -37,6 +37,7 @@ from toril.modules.tokens import InjectQueue, QueueToken
 from toril.queues.event_stream import QueueEvents
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
+from toril.queues.job_schedulers import ScheduleRule
 from toril.queues.options import Backoff, JobOptions, KeepJobs, QueueOptions, custom, exponential, fixed
 from toril.queues.queue import Queue
 from toril.telemetry.logs import JobLogger, configure_logging, get_logger
@@ -71,6 +72,7 @@ __all__ = [
     "QueueModuleOptions",
     "QueueOptions",
     "QueueToken",
+    "ScheduleRule",
     "Scope",
     "SettingsSection",
     "SystemClock",
