@@ -7,25 +7,33 @@ ended as they should: all sent, but the one whose address is refused for good.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from app.email.jobs import EMAILS, HIGH_PRIORITY, NORMAL
 from app.email.models import BulkData, BulkEmail, Notice, User
+from app.email.provider import EmailProvider
 from app.email.service import EmailService
 from app.main import AppModule
-from toril import Application, Job, Queue, QueueEvents, TorilError, WorkerFactory
+from toril import Application, Job, Queue, QueueEvents, TorilError, WorkerFactory, provide
+from toril.di import Overrides
+from toril.errors import ServerError
 from toril.queues.events import ActiveEvent, CompletedEvent, DelayedEvent, FailedEvent, JobEvent
+from toril.telemetry import redact_text
 
 PATIENCE_S: Final = 60
 """Far more than it takes; the longest wait in it is a backoff of a few seconds."""
+
+WIDTH_IN_FILES: Final = 200
 
 BULK_MAILS: Final = 50
 NOTICES: Final = 20
@@ -45,11 +53,23 @@ class Progress:
     started_ms: int = 0
     ended_ms: int = 0
     first_started_ms: int = 0
+    backoffs_ms: list[int] = field(default_factory=list[int])
+    """The wait before each further attempt."""
     outcome: str = ""
 
     @property
     def has_ended(self) -> bool:
         return self.state in ("completed", "failed")
+
+    @property
+    def wait_ms(self) -> int | None:
+        """From adding it to its first attempt; None: there was none yet."""
+        return self.first_started_ms - self.job.timestamp_ms if self.first_started_ms else None
+
+    @property
+    def duration_ms(self) -> int | None:
+        """Of its last attempt; None: it hasn't ended."""
+        return self.ended_ms - self.started_ms if self.has_ended else None
 
     def hear(self, event: JobEvent) -> None:
         """Follow one event."""
@@ -58,6 +78,8 @@ class Progress:
             self.state, self.started_ms, self.attempts = "active", at_ms, self.attempts + 1
             self.first_started_ms = self.first_started_ms or at_ms
         elif isinstance(event, DelayedEvent):
+            if self.attempts:
+                self.backoffs_ms.append(event.due_at_ms - at_ms)
             self.state = "delayed"
         elif isinstance(event, CompletedEvent):
             self.state, self.ended_ms, self.outcome = "completed", at_ms, _file_of(event.return_value)
@@ -107,26 +129,24 @@ def live_table(board: Board) -> Table:
     return table
 
 
+def group_line(group: str, jobs: Sequence[Progress]) -> str:
+    """One group in words."""
+    attempts = sum(job.attempts for job in jobs)
+    return f"{group}: {_states(jobs)} after {attempts} {'attempt' if attempts == 1 else 'attempts'}"
+
+
 def result_table(board: Board) -> Table:
     """What became of each job; groups of many are summed up."""
-    table = Table("job", "state", "attempts", "wait", "duration", ".eml file, or why not", title="What became of the jobs")
+    why = Column(".eml file, or why not", overflow="fold")
+    table = Table("job", "state", "attempts", "wait", "duration", why, title="What became of the jobs")
     for group, jobs in board.groups().items():
-        if len(jobs) == 1:
-            one = jobs[0]
-            wait_ms = one.first_started_ms - one.job.timestamp_ms
-            table.add_row(group, one.state, str(one.attempts), f"{wait_ms} ms", f"{one.ended_ms - one.started_ms} ms", one.outcome)
-            continue
-        waits = [job.first_started_ms - job.job.timestamp_ms for job in jobs]
-        durations = [job.ended_ms - job.started_ms for job in jobs]
-        states = ", ".join(f"{sum(job.state == state for job in jobs)} {state}" for state in sorted({job.state for job in jobs}))
-        table.add_row(
-            f"{group} ({len(jobs)})",
-            states,
-            str(sum(job.attempts for job in jobs)),
-            f"{min(waits)}-{max(waits)} ms",
-            f"{min(durations)}-{max(durations)} ms",
-            f"{sum('.eml' in job.outcome for job in jobs)} files, such as {jobs[-1].outcome}",
-        )
+        name, outcome = group, jobs[0].outcome
+        if len(jobs) > 1:
+            name = f"{group} ({len(jobs)})"
+            outcome = f"{sum('.eml' in job.outcome for job in jobs)} files, such as {jobs[-1].outcome}"
+        times = [_span(job.wait_ms for job in jobs), _span(job.duration_ms for job in jobs)]
+        # Outcomes come from mail servers: their brackets are no markup.
+        table.add_row(name, _states(jobs), _attempts(jobs), *times, escape(outcome))
     return table
 
 
@@ -139,7 +159,11 @@ def side_by_side(board: Board) -> str:
         f"{name}: {min(job.first_started_ms for job in jobs) - first} to {max(job.ended_ms for job in jobs) - first} ms"
         for name, jobs in (("high-priority (3 at a time)", high), ("normal (1 at a time)", normal))
     ]
-    return f"neither kind of notice waited for the other: {'; '.join(spans)}"
+    overlap = all(
+        min(job.first_started_ms for job in one) < max(job.ended_ms for job in other) for one, other in ((high, normal), (normal, high))
+    )
+    verdict = "neither kind of notice waited for the other" if overlap else "one kind of notice waited for the other"
+    return f"{verdict}: {'; '.join(spans)}"
 
 
 async def add_jobs(service: EmailService, emails: Queue, board: Board) -> None:
@@ -178,19 +202,35 @@ async def has_worker(emails: Queue) -> bool:
 @asynccontextmanager
 async def application() -> AsyncGenerator[Application]:
     """The application's modules, without workers."""
-    app = await WorkerFactory.create(AppModule, queues=[], connect_timeout="5s")
+    # The mails are the worker's business: without this, a second mailbox would open here, at the port that the worker's may have.
+    no_provider = Overrides(providers=[provide(EmailProvider, use_value=None)])
+    app = await WorkerFactory.create(AppModule, overrides=no_provider, queues=[], connect_timeout="5s")
     async with app:
         yield app
 
 
 async def follow(board: Board, events: QueueEvents, console: Console) -> None:
-    """Show how far the jobs are until all have ended."""
+    """Show how far the jobs are until all have ended: a live table on a terminal, elsewhere a line for each group that ends."""
+    if not console.is_terminal:
+        async for group in ended_groups(board, events):
+            console.print(group_line(group, board.groups()[group]), markup=False)
+        return
     with Live(live_table(board), console=console, refresh_per_second=10, transient=True) as live:
-        async for event in events:
-            board.hear(event)
-            live.update(live_table(board))
-            if board.has_ended:
-                return
+        async for _ in ended_groups(board, events, on_event=lambda: live.update(live_table(board))):
+            pass
+
+
+async def ended_groups(board: Board, events: QueueEvents, on_event: Callable[[], None] = lambda: None) -> AsyncIterator[str]:
+    """The groups of the board, each as soon as its last job has ended."""
+    under_way = board.groups()
+    async for event in events:
+        board.hear(event)
+        on_event()
+        for group in [name for name, jobs in under_way.items() if all(job.has_ended for job in jobs)]:
+            del under_way[group]
+            yield group
+        if not under_way:
+            return
 
 
 async def run(console: Console) -> int:
@@ -198,7 +238,10 @@ async def run(console: Console) -> int:
     async with application() as app:
         emails = app.queue(EMAILS)
         if not await has_worker(emails):
-            console.print(f"No worker is running on {emails.server.address}. Start one in another terminal: make run-worker")
+            console.print(
+                f"No worker is running on {escape(str(emails.server.address))}. Start one in another terminal: make run-worker",
+                soft_wrap=True,
+            )
             return 3
         board = Board()
         async with QueueEvents(emails) as events:
@@ -212,9 +255,9 @@ async def run(console: Console) -> int:
     console.print(result_table(board))
     if not board.is_as_expected:
         wrong = [f"{job.group} ({job.job.id}): {job.state}" for job in board.jobs.values() if job.state != job.expected]
-        console.print(f"[red]not as expected:[/] {', '.join(wrong)}")
+        console.print(f"[red]not as expected:[/] {', '.join(wrong)}", soft_wrap=True)
         return 1
-    console.print(side_by_side(board))
+    console.print(side_by_side(board), soft_wrap=True)
     console.print(f"all {len(board.jobs)} jobs ended as expected: sent, but the one whose address is refused for good")
     return 0
 
@@ -222,13 +265,35 @@ async def run(console: Console) -> int:
 def main() -> None:
     """The entry point."""
     console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_IN_FILES  # else 80, which cuts the names of the files
     try:
         sys.exit(asyncio.run(run(console)))
     except TorilError as error:
-        console.print(f"[bold red]error:[/] {error}")
-        sys.exit(2)
+        console.print("[bold red]error:[/]", escape(redact_text(str(error))), soft_wrap=True, highlight=False)
+        sys.exit(3 if isinstance(error, ServerError) else 2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _states(jobs: Sequence[Progress]) -> str:
+    if len(jobs) == 1:
+        return jobs[0].state
+    states = [job.state for job in jobs]
+    return ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+
+
+def _attempts(jobs: Sequence[Progress]) -> str:
+    """How many, and what was waited between them."""
+    backoffs = ", ".join(f"{backoff_ms} ms" for job in jobs for backoff_ms in job.backoffs_ms)
+    return str(sum(job.attempts for job in jobs)) + (f" (backoff {backoffs})" if backoffs else "")
+
+
+def _span(values: Iterable[int | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    return f"{known[0]} ms" if len(known) == 1 else f"{min(known)}-{max(known)} ms"
 
 
 def _file_of(result: object) -> str:

@@ -10,7 +10,6 @@ from blockbuster import blockbuster_ctx
 
 from toril.wire.connection import Server
 
-
 ALLOWED: Final = (
     ("toril/queues/cron.py", "_zone"),  # reads a zone's small file, once
     ("toril/di/places.py", "_place_of_class"),  # finds a line for a message, at start or in a test

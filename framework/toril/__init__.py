@@ -1,106 +1,28 @@
-"""Toril: asyncio workers with modules and dependency injection, on BullMQ's Redis protocol."""
+"""Toril: asyncio workers with modules and dependency injection, on BullMQ's Redis protocol.
 
-from toril.application import Application, WorkerFactory
-from toril.clock import Clock, SystemClock
-from toril.di import (
-    INQUIRER,
-    JOB_REF,
-    DynamicModule,
-    Inject,
-    JobRef,
-    Lazy,
-    ModuleRef,
-    Scope,
-    Token,
-    current_job,
-    forward_ref,
-    global_module,
-    injectable,
-    module,
-    provide,
-)
-from toril.durations import Duration
-from toril.errors import DelayedError, TorilError, UnrecoverableError, WaitingError
-from toril.modules.config_module import ConfigModule
-from toril.modules.decorators import (
-    on_queue_active,
-    on_queue_completed,
-    on_queue_error,
-    on_queue_failed,
-    on_queue_progress,
-    process,
-    processor,
-)
-from toril.modules.queue_module import QueueModule, QueueModuleOptions
-from toril.modules.settings import SettingsSection, TorilSettings
-from toril.modules.tokens import InjectQueue, QueueToken
-from toril.queues.event_stream import QueueEvents
-from toril.queues.job import Job
-from toril.queues.job_def import JobDef
-from toril.queues.job_schedulers import ScheduleRule
-from toril.queues.options import Backoff, JobOptions, KeepJobs, QueueOptions, custom, exponential, fixed
-from toril.queues.queue import Queue
-from toril.telemetry.logs import JobLogger, configure_logging, get_logger
-from toril.worker.options import WorkerOptions
-from toril.worker.processor import Handler, handler
-from toril.worker.worker import Worker
+The public names stand in `toril.names`, and are loaded when the first of them is used: the command `toril` imports this package,
+too, and `toril --help` shall not wait for all of it.
+"""
 
-__all__ = [
-    "INQUIRER",
-    "JOB_REF",
-    "Application",
-    "Backoff",
-    "Clock",
-    "ConfigModule",
-    "DelayedError",
-    "Duration",
-    "DynamicModule",
-    "Handler",
-    "Inject",
-    "InjectQueue",
-    "Job",
-    "JobDef",
-    "JobLogger",
-    "JobOptions",
-    "JobRef",
-    "KeepJobs",
-    "Lazy",
-    "ModuleRef",
-    "Queue",
-    "QueueEvents",
-    "QueueModule",
-    "QueueModuleOptions",
-    "QueueOptions",
-    "QueueToken",
-    "ScheduleRule",
-    "Scope",
-    "SettingsSection",
-    "SystemClock",
-    "Token",
-    "TorilError",
-    "TorilSettings",
-    "UnrecoverableError",
-    "WaitingError",
-    "Worker",
-    "WorkerFactory",
-    "WorkerOptions",
-    "configure_logging",
-    "current_job",
-    "custom",
-    "exponential",
-    "fixed",
-    "forward_ref",
-    "get_logger",
-    "global_module",
-    "handler",
-    "injectable",
-    "module",
-    "on_queue_active",
-    "on_queue_completed",
-    "on_queue_error",
-    "on_queue_failed",
-    "on_queue_progress",
-    "process",
-    "processor",
-    "provide",
-]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from toril.names import *  # noqa: F403 -- all of them, and the list itself
+    from toril.names import __all__ as __all__
+else:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("_") and name != "__all__":
+            raise AttributeError(f"module 'toril' has no attribute {name!r}")
+        names = importlib.import_module("toril.names")  # `from toril import names` would ask here for it
+        globals().update({each: getattr(names, each) for each in names.__all__}, __all__=names.__all__)
+        try:
+            return globals()[name]
+        except KeyError:
+            raise AttributeError(f"module 'toril' has no attribute {name!r}") from None
+
+    def __dir__() -> list[str]:
+        return __getattr__("__all__")

@@ -7,6 +7,9 @@
 
 Every step of stopping is bounded, and an error in one doesn't stop the next. A second signal forces: nothing is waited for that
 could be put back.
+
+An application lives once. One task, made by the first `start` or `stop`, brings it from its start to its very end; everybody else
+asks that task to stop, and waits for it.
 """
 
 from __future__ import annotations
@@ -14,34 +17,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Generator
 from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
-from toril.cancellation import run_to_end
-from toril.clock import SystemClock
-from toril.di import ApplicationContext, DynamicModule, Graph, Hook, Overrides, Token, build_graph
+from toril.cancellation import finished, run_to_end, run_unless
+from toril.di import ApplicationContext, ContextState, DynamicModule, Graph, Hook, Overrides, Token, build_graph
 from toril.di.overrides import NO_OVERRIDES
 from toril.di.places import Namespace
-from toril.durations import Duration, to_ms
-from toril.errors import QueueClosedError, ServerUnreachableError
+from toril.durations import Duration, optional_ms
+from toril.errors import InvalidOptionError, QueueClosedError
+from toril.modules.checks import check_processors
+from toril.modules.connections import close_queues, find, reach_server
 from toril.modules.decorators import ProcessorFields
-from toril.modules.explorer import check_processors, make_workers, register_payloads
+from toril.modules.explorer import register_payloads
 from toril.modules.settings import TorilSettings
-from toril.modules.tokens import CLOCK, SERVER, QueueToken, queue_adviser
+from toril.modules.tokens import QueueToken, queue_adviser, queue_hint
+from toril.modules.workers import make_workers, running, served_queues, wait_until_idle
 from toril.queues.job import Job
 from toril.queues.queue import Queue
 from toril.telemetry.logs import get_logger
-from toril.wire.connection import Server
 from toril.worker.worker import Worker
 
 log = get_logger(__name__)
 
 T = TypeVar("T")
 
-STEP_LIMIT_MS: Final = 10_000
-"""How long one hook or one closing may take, at start and at stop."""
+START_STEP_LIMIT_MS: Final = 300_000
+"""How long making one instance or one hook may take at start. Generous: it may load a model, migrate a database, or wait until
+an embedded server has read its data."""
+
+STOP_STEP_LIMIT_MS: Final = 10_000
+"""How long one hook or one closing may take at stop."""
 
 DEFAULT_CONNECT_TIMEOUT: Final = "30s"
 
@@ -74,20 +82,24 @@ class WorkerFactory:
         Args:
             root: the root module.
             overrides: what a test replaces.
-            queues: run the workers of these queues only.
+            queues: run the workers of these queues only; none at all for a process that only adds jobs.
             worker_options: come before those of the processors.
             shutdown_timeout: for running jobs at stop; not set: the settings', else 25 s.
             connect_timeout: how long to wait for the server; not set: the settings', else 30 s.
 
         Raises:
             GraphErrors: with everything that is wrong in the modules; nothing was created.
+            InvalidOptionError: one of `queues` isn't registered, or has no processor.
             SettingsError, ServerError: what exists is closed again.
         """
+        optional_ms(shutdown_timeout, "shutdown_timeout")  # before anything is made
+        optional_ms(connect_timeout, "connect_timeout")
         graph = graph_of(root, overrides=overrides)
         for warning in graph.warnings:
             log.warning("module graph", warning=warning)
+        _check_queues(graph, queues)
         ctx = ApplicationContext(graph)
-        await ctx.create(limit_ms=STEP_LIMIT_MS)
+        await ctx.create(limit_ms=START_STEP_LIMIT_MS)
         app = Application(ctx)
         try:
             settings = find(ctx, TorilSettings)
@@ -95,10 +107,11 @@ class WorkerFactory:
                 connect_timeout = DEFAULT_CONNECT_TIMEOUT if settings is None else settings.connect_timeout
             if shutdown_timeout is None and settings is not None:
                 shutdown_timeout = settings.shutdown_timeout
-            await app.reach_server(connect_timeout)
-            app.make_workers(queues, worker_options, shutdown_timeout)
-        except BaseException:
-            await run_to_end(app.close())
+            await reach_server(ctx, connect_timeout)
+            register_payloads(ctx)
+            app.workers = tuple(make_workers(ctx, only_queues=queues, overrides=worker_options, shutdown_timeout=shutdown_timeout))
+        except BaseException as error:
+            await run_to_end(app.close_after(error))
             raise
         return app
 
@@ -106,27 +119,6 @@ class WorkerFactory:
 def graph_of(root: type | DynamicModule, *, overrides: Overrides = NO_OVERRIDES, namespace: Namespace | None = None) -> Graph:
     """The checked module graph, with the rules for queues and processors; arguments as in `build_graph`. Raises GraphErrors."""
     return build_graph(root, overrides=overrides, checks=[check_processors], advisers=[queue_adviser], job_types=[Job], namespace=namespace)
-
-
-async def run_until_idle(workers: Sequence[Worker]) -> None:
-    """Run workers until none of them has anything to claim at this moment, and stop them."""
-    async with asyncio.TaskGroup() as group:
-        for worker in workers:
-            group.create_task(worker.run(), name=f"worker of {worker.queue.name}")
-        try:
-            for worker in workers:
-                await worker.wait_until_started()
-            while not all(worker.is_idle for worker in workers):
-                for worker in workers:  # one may give work to another, so look again until all are idle together
-                    await worker.wait_until_idle()
-        finally:
-            for worker in workers:
-                worker.ask_to_stop()
-
-
-def find(ctx: ApplicationContext, token: type[T] | Token[T]) -> T | None:
-    """The singleton under a token, or None if no module provides it."""
-    return ctx.get(token) if ctx.graph.find_all(token) else None
 
 
 class Application:
@@ -138,12 +130,12 @@ class Application:
     def __init__(self, ctx: ApplicationContext) -> None:
         self.ctx = ctx
         self.workers: tuple[Worker, ...] = ()
-        self._clock = find(ctx, CLOCK) or SystemClock()
         self._state = ApplicationState.CREATED
         self._stop_asked = asyncio.Event()
-        self._ready = asyncio.Event()
+        self._begun = asyncio.Event()
+        """Set when all workers claim, or when it has become clear that they never will."""
         self._signal: str | None = None
-        self._runner: asyncio.Task[None] | None = None
+        self._life: asyncio.Task[None] | None = None
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -154,7 +146,8 @@ class Application:
     @property
     def is_ready(self) -> bool:
         """Whether every worker claims jobs."""
-        return self._state is ApplicationState.RUNNING and all(worker.is_ready for worker in self.workers)
+        is_running = self._state is ApplicationState.RUNNING and not self._stop_asked.is_set()
+        return is_running and all(worker.is_ready for worker in self.workers)
 
     @property
     def left_behind(self) -> int:
@@ -177,52 +170,34 @@ class Application:
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def reach_server(self, timeout: Duration) -> None:
-        """Wait until the server answers. Harmless without queues.
-
-        Raises:
-            ServerUnreachableError: not in time. ServerRefusedError, ServerTooOldError: at once.
-        """
-        server = find(self.ctx, SERVER)
-        if server is not None:
-
-            def report(error: ServerUnreachableError) -> None:
-                log.warning("waiting for the server", reason=str(error))
-
-            await server.wait_until_ready(to_ms(timeout, "connect_timeout"), report)
-
-    def make_workers(
-        self, queues: Collection[str] | None = None, options: ProcessorFields | None = None, shutdown_timeout: Duration | None = None
-    ) -> None:
-        """Make the workers of these queues (None: all that have processors); they run from `start` on.
-
-        Raises:
-            NotFound: one of the queues isn't registered, with what is near.
-        """
-        for name in queues or ():
-            self.queue(name)
-        register_payloads(self.ctx)
-        self.workers = tuple(make_workers(self.ctx, only_queues=queues, overrides=options, shutdown_timeout=shutdown_timeout))
-
     async def run(self) -> None:
-        """Run until SIGTERM or SIGINT; a second one forces. Raises what went wrong at start or in a worker."""
-        with self._signals():
-            await self._run()
+        """Run until SIGTERM or SIGINT; a second one forces. Raises what went wrong at start, in a worker, or at stop."""
+        await self._run_with_signals(self._stop_asked.wait)
 
     async def run_until_idle(self) -> None:
         """Run until no queue has anything to claim at this moment, then stop. What is delayed stays for the next time."""
-        with self._signals():
-            async with asyncio.TaskGroup() as group:
-                runner = group.create_task(self._run())
-                await self._wait_for_start(runner)
-                while not self._stop_asked.is_set() and not all(worker.is_idle for worker in self.workers):
-                    for worker in self.workers:  # one may give work to another, so look again until all are idle together
-                        with contextlib.suppress(QueueClosedError):  # a signal stops them meanwhile
-                            await worker.wait_until_idle()
-                self.ask_to_stop()
+
+        async def idle() -> None:
+            with contextlib.suppress(QueueClosedError):  # the end of this application tells why it stopped
+                await wait_until_idle(self.workers)
+
+        await self._run_with_signals(idle)
+
+    async def start(self) -> Self:
+        """Run in the background until `stop`; returns when all workers claim.
+
+        Raises:
+            QueueClosedError: it was started or stopped before, or is being stopped; make a new one.
+            Others: what went wrong; everything is closed again. If this call is cancelled, it is, too.
+        """
+        await self._begin()
+        if self._state is not ApplicationState.RUNNING:
+            await self.stop()
+            raise QueueClosedError("the application", self._state.value)
+        return self
 
     def ask_to_stop(self, signal_name: str | None = None, *, force: bool = False) -> None:
-        """Begin to stop; returns at once. A second call with `force` skips the waiting for jobs."""
+        """Begin to stop; returns at once. What has not started yet doesn't. With `force` nothing waits for running jobs."""
         if self._signal is None:
             self._signal = signal_name
         self._stop_asked.set()
@@ -230,92 +205,113 @@ class Application:
             for worker in self.workers:
                 worker.ask_to_stop(force=True)
 
-    async def start(self) -> Self:
-        """Run in the background until `stop`; returns when all workers claim."""
-        self._runner = asyncio.create_task(self._run(), name="application")
-        await self._wait_for_start(self._runner)
-        return self
-
     async def stop(self) -> None:
-        """Stop in order, and wait for it. Also for an application that was created only. May be called twice."""
-        self.ask_to_stop()
-        if self._runner is not None:
-            await self._runner
-        else:
-            await self.close()
+        """Stop in order, and wait until everything is closed, also if it was created only. May be called twice, and concurrently.
+
+        Raises what went wrong in a worker or at stop (an ExceptionGroup of all steps that failed).
+        """
+        failure = await self._end()
+        if failure is not None:
+            raise failure
 
     async def __aenter__(self) -> Self:
         return await self.start()
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.stop()
+        failure = await self._end()
+        if failure is not None and (error is None or isinstance(error, Exception)):  # a cancellation goes on
+            raise failure
 
-    async def close(self) -> None:
-        """Everything that comes after the workers. Errors are logged, and raised together when all is done."""
-        if self._state is ApplicationState.STOPPED:
-            return
-        self._state = ApplicationState.STOPPED
-        ctx, limit_ms = self.ctx, STEP_LIMIT_MS
-        errors = await ctx.stop(Hook.MODULE_DESTROY, limit_ms=limit_ms)
-        errors += await ctx.stop(Hook.BEFORE_SHUTDOWN, signal=self._signal, limit_ms=limit_ms)
-        errors += await self._close_queues()
-        errors += await ctx.stop(Hook.SHUTDOWN, signal=self._signal, limit_ms=limit_ms)
-        errors += await ctx.release(limit_ms=limit_ms)
-        for error in errors:
-            log.error("a step of the stop failed", exc_info=error)
-        if errors:
-            raise ExceptionGroup(f"{len(errors)} steps of the stop failed", errors)
+    # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _run(self) -> None:
+    async def _run_with_signals(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        self._expect_new()
+        with self._signals():
+            await self._begin()
+            try:
+                await run_unless(self._stop_asked, work())
+            except BaseException:
+                await self._end()
+                raise
+            await self.stop()
+
+    def _expect_new(self) -> None:
+        if self._life is not None:
+            raise QueueClosedError("the application", self._state.value)
+
+    async def _begin(self) -> None:
+        """Start, and wait until all workers claim or the stop is over. Raises what went wrong."""
+        self._expect_new()
+        self._life = asyncio.create_task(self._live(), name="application")
         try:
-            await self._start_up()
-            async with asyncio.TaskGroup() as group:
-                for worker in self.workers:
-                    group.create_task(worker.run(), name=f"worker of {worker.queue.name}")
-                for worker in self.workers:
-                    await worker.wait_until_started()
+            await self._begun.wait()
+        except asyncio.CancelledError:
+            await self._end()
+            raise
+        if self._life.done():
+            self._life.result()
+
+    async def _end(self) -> BaseException | None:
+        """Bring it to its end; returns what went wrong on the way."""
+        self.ask_to_stop()
+        if self._life is None:
+            self._life = asyncio.create_task(self._close_all(), name="application")
+        await run_to_end(finished(self._life))
+        return self._life.exception()
+
+    async def _live(self) -> None:
+        try:
+            try:
+                self._state = ApplicationState.STARTING
+                if await run_unless(self._stop_asked, self.ctx.init(limit_ms=START_STEP_LIMIT_MS)):
+                    await self._run_workers()
+            except BaseException as error:
+                if self._begun.is_set():  # else whoever starts it learns of it at once
+                    log.error("the application broke down, and stops", exc_info=error)
+                await run_to_end(self.close_after(error))
+                raise
+            await run_to_end(self._close_all())
+        finally:
+            # Whoever waits for the start looks at this task, which has ended when they wake.
+            asyncio.get_running_loop().call_soon(self._begun.set)
+
+    async def _run_workers(self) -> None:
+        try:
+            async with running(self.workers):
                 self._state = ApplicationState.RUNNING
                 log.info("ready", queues={worker.queue.name: worker.options.concurrency for worker in self.workers})
-                self._ready.set()
+                self._begun.set()
                 await self._stop_asked.wait()
                 self._state = ApplicationState.STOPPING
                 log.info("stopping", signal=self._signal)
-                for worker in self.workers:
-                    worker.ask_to_stop()
-        finally:
-            self._stop_asked.set()
-            await run_to_end(self.close())
-            log.info("stopped")
+        except QueueClosedError:
+            if not self._stop_asked.is_set():  # else they were told to stop before they had started
+                raise
 
-    async def _start_up(self) -> None:
-        if self._state is not ApplicationState.CREATED:
-            raise QueueClosedError("the application", self._state.value)
-        self._state = ApplicationState.STARTING
-        await self.ctx.init(limit_ms=STEP_LIMIT_MS)
+    async def _close_all(self) -> None:
+        errors = await self._close()
+        if errors:
+            raise ExceptionGroup(f"{len(errors)} steps of the stop failed", errors)
 
-    async def _wait_for_start(self, runner: asyncio.Task[None]) -> None:
-        ready = asyncio.create_task(self._ready.wait())
-        try:
-            await asyncio.wait({ready, runner}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ready.cancel()
-        if runner.done():
-            await runner  # raises what went wrong
+    async def close_after(self, failure: BaseException) -> None:
+        """Close what a failure has left. What goes wrong then is noted on the failure, which is what the caller needs to see."""
+        for error in await self._close():
+            failure.add_note(f"and while stopping: {type(error).__name__}: {error}")
 
-    async def _close_queues(self) -> list[Exception]:
+    async def _close(self) -> list[Exception]:
+        """Everything that comes after the workers. Errors are returned when all is done."""
+        self._stop_asked.set()
+        self._state = ApplicationState.STOPPING
+        ctx, limit_ms = self.ctx, STOP_STEP_LIMIT_MS
         errors: list[Exception] = []
-        closers: list[Callable[[], Any]] = [
-            self.ctx.instance_of(binding).close for binding in self.ctx.graph.bindings if isinstance(binding.token, QueueToken)
-        ]
-        server: Server | None = find(self.ctx, SERVER)
-        if server is not None:
-            closers.append(server.aclose)
-        for close in closers:
-            try:
-                async with asyncio.timeout(STEP_LIMIT_MS / 1_000):  # the network's time is real
-                    await close()
-            except Exception as error:  # noqa: BLE001 -- the next one must be closed all the same
-                errors.append(error)
+        if ctx.state is not ContextState.CLOSED:  # as it is after a failed start
+            errors += await ctx.stop(Hook.MODULE_DESTROY, limit_ms=limit_ms)
+            errors += await ctx.stop(Hook.BEFORE_SHUTDOWN, signal=self._signal, limit_ms=limit_ms)
+            errors += await close_queues(ctx, limit_ms)
+            errors += await ctx.stop(Hook.SHUTDOWN, signal=self._signal, limit_ms=limit_ms)
+            errors += await ctx.release(limit_ms=limit_ms)
+        self._state = ApplicationState.STOPPED
+        log.info("stopped")
         return errors
 
     @contextlib.contextmanager
@@ -338,3 +334,11 @@ class Application:
         if again:
             log.warning("stopping at once", signal=name)
         self.ask_to_stop(name, force=again)
+
+
+def _check_queues(graph: Graph, queues: Collection[str] | None) -> None:
+    served = served_queues(graph)
+    for name in queues or ():
+        if name not in served:
+            hint = queue_hint(name, graph.tokens()) or f"no processor serves this queue (served are: {', '.join(served) or 'none'})"
+            raise InvalidOptionError("queues", name, hint)

@@ -170,7 +170,7 @@ class ServerUnreachableError(ServerError):
 
     def __str__(self) -> str:
         return (
-            f"no server answers at {self.address}: {self.reason}. Is it running, and is REDIS_URL right? "
+            f"no server answers at {self.address}: {self.reason.rstrip('.')}. Is it running, and is REDIS_URL right? "
             "(Unset REDIS_URL to use the embedded server.)"
         )
 

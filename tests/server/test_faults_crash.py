@@ -8,13 +8,15 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from redis.exceptions import ReadOnlyError
 
+from tests.bench import error_of
 from toril.embedded.binary import find_binary
 from toril.queues.job import Job
 from toril.queues.queue import Queue
@@ -54,7 +56,7 @@ class Counting:
 
 
 @contextlib.asynccontextmanager
-async def worker_process(url: str, prefix: str, max_stalled_count: int = 1) -> AsyncIterator[Process]:
+async def worker_process(url: str, prefix: str, max_stalled_count: int = 1) -> AsyncGenerator[Process]:
     """A worker to be killed; it is killed at the end at the latest."""
     arguments = "-m", "tests.server.crashing_worker", url, prefix, str(max_stalled_count)
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE, cwd=ROOT)
@@ -190,7 +192,7 @@ async def test_a_server_restarted_while_jobs_run_loses_none_and_doubles_none(own
                 await own_server.end(number)
                 await own_server.start()
             await eventually(lambda: _counts_are(one, {"completed": len(jobs)}), timeout="30s")
-            await eventually(lambda: _both_are_ready(first, second))
+            await eventually(lambda: _are_ready(first, second))
     assert handlers[0].runs + handlers[1].runs == Counter(job.id for job in jobs)
 
 
@@ -216,6 +218,40 @@ async def test_a_job_that_runs_while_the_server_restarts_ends_as_if_nothing_had_
         assert await delayed.get_state() == "delayed"
 
 
+@pytest.mark.parametrize("refusal", ["READONLY", "BUSY"])
+async def test_outcomes_that_a_server_refuses_for_a_while_are_written_later(own_server: OwnServer, refusal: str) -> None:
+    """As after a failover, or while somebody's script takes long. That text speaks of a script, too, but the job isn't at fault."""
+    started, may_end, errors = asyncio.Event(), asyncio.Event(), list[Exception]()
+
+    async def handle(job: Job[Any, Any]) -> None:
+        started.set()
+        await may_end.wait()
+
+    async with (
+        Server(own_server.url) as other,
+        Queue("q", url=own_server.url) as queue,
+        contextlib.AsyncExitStack() as ended,
+        Worker(queue, handle, WorkerOptions(drain_delay="50ms")) as worker,
+    ):
+        worker.on("error", errors.append)
+        job = await queue.add("x", {})
+        await started.wait()
+        if refusal == "READONLY":
+            await queue.server.commands.call("REPLICAOF", "127.0.0.1", 1)  # nobody is there
+        else:
+            await queue.server.commands.call("CONFIG", "SET", "busy-reply-threshold", 1)
+            tasks = await ended.enter_async_context(asyncio.TaskGroup())
+            tasks.create_task(error_of(other.commands.call("EVAL", "while true do end", 0)))
+        await eventually(lambda: _refuses(queue.server, refusal))
+        may_end.set()
+        await eventually(lambda: _lane_is_refused(worker, "read only replica" if refusal == "READONLY" else "busy running a script"))
+        await queue.server.commands.call(*(("REPLICAOF", "NO", "ONE") if refusal == "READONLY" else ("SCRIPT", "KILL")))
+        await ended.aclose()
+        await eventually(lambda: _state_is(job, "completed"))
+        await eventually(lambda: _are_ready(worker))
+    assert errors == []
+
+
 async def _state_is(job: Job[Any, Any], state: str) -> None:
     assert await job.get_state() == state
 
@@ -225,8 +261,17 @@ async def _counts_are(queue: Queue, wanted: dict[str, int]) -> None:
     assert {state: count for state, count in counts.items() if count} == wanted
 
 
-def _both_are_ready(*workers: Worker) -> None:
+def _are_ready(*workers: Worker) -> None:
     assert all(worker.is_ready for worker in workers)
+
+
+async def _refuses(server: Server, refusal: str) -> None:
+    error = await error_of(server.commands.call("SET", "probe", "1"))
+    assert (type(error) is ReadOnlyError) if refusal == "READONLY" else str(error).startswith("BUSY")
+
+
+def _lane_is_refused(worker: Worker, text: str) -> None:
+    assert any(text in problem.reason and problem.part.startswith(worker.id) for problem in worker.problems), worker.problems
 
 
 def _is_not_ready(worker: Worker) -> None:

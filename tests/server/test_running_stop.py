@@ -12,7 +12,8 @@ import pytest
 from toril import Job, Queue, Worker, WorkerOptions, handler
 from toril.errors import QueueClosedError
 from toril.testing import FakeClock, eventually
-from toril.wire.connection import Server
+from toril.wire.commands import TurnReply, TurnRequest
+from toril.wire.connection import Connection, Server
 from toril.worker.running import CancelReason
 from toril.worker.worker import WorkerState
 
@@ -197,6 +198,47 @@ async def test_stopping_while_a_timed_out_thread_runs_still_ends(queue: Queue, c
     assert (worker.left_behind, await queue.get_active_count()) == (0, 0)
 
 
+async def test_a_job_whose_claim_is_answered_while_others_clean_up_is_put_back_without_waiting(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queue.open()
+    take_turn, answer, asked, cleaning, cleaned = queue.commands.turn, *(asyncio.Event() for _ in range(4))
+    started = asyncio.Event()
+
+    async def handle(job: Job) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if job.name == "first":
+                cleaning.set()
+                await cleaned.wait()
+
+    async def turn(connection: Connection, request: TurnRequest) -> TurnReply:
+        reply = await take_turn(connection, request)
+        if any(record.name == "second" for _, record in reply.claimed):
+            asked.set()
+            await answer.wait()
+        return reply
+
+    monkeypatch.setattr(queue.commands, "turn", turn)
+    first = await queue.add("first")
+    async with Worker(queue, handle, WorkerOptions(shutdown_timeout="0s")) as worker:
+        await started.wait()
+        second = await queue.add("second")
+        await asked.wait()
+        worker.ask_to_stop()
+        await cleaning.wait()
+        answer.set()
+
+        async def is_put_back() -> None:
+            assert await second.get_state() == "waiting"
+
+        await eventually(is_put_back)  # the clock stands still: no bound that runs out brings it
+        cleaned.set()
+    assert (await first.get_state(), await second.get_state(), worker.left_behind) == ("waiting", "waiting", 0)
+
+
 async def test_many_running_jobs_of_all_kinds_are_all_accounted_for_at_stop(queue: Queue) -> None:
     await queue.add_many([queue.job(("quick", "slow")[number % 2]) for number in range(400)])
     waiting = Waiting()
@@ -210,7 +252,7 @@ async def test_many_running_jobs_of_all_kinds_are_all_accounted_for_at_stop(queu
     handlers = [handler(run_quickly, "quick"), handler(waiting, "slow", concurrency=15)]
     async with Worker(queue, handlers, WorkerOptions(concurrency=30, shutdown_timeout="0s")):
         await eventually(lambda: _is(quick > 20))
-    counts = await queue.get_counts()
+    counts = await queue.get_job_counts()
     assert counts["active"] == counts["failed"] == 0
     assert counts["completed"] <= quick
     assert counts["completed"] + counts["waiting"] == 400

@@ -22,7 +22,6 @@ from toril import (
     WorkerOptions,
     custom,
     exponential,
-    fixed,
     handler,
 )
 from toril.testing import FakeClock, eventually

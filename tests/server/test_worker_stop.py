@@ -57,7 +57,7 @@ def _is(holds: bool) -> None:
 
 async def test_jobs_that_end_in_time_are_completed(queue: Queue) -> None:
     job, gate = await queue.add("a"), Gate()
-    async with Worker(queue, gate) as worker:
+    async with Worker(queue, gate, WorkerOptions(concurrency=1)) as worker:
         await gate.started.acquire()
         late = await queue.add("late")
         worker.ask_to_stop()
@@ -249,7 +249,7 @@ async def test_a_slow_listener_delays_no_job(queue: Queue) -> None:
 
 
 def test_an_unknown_event_is_refused(server: Server) -> None:
-    worker = Worker(Queue("work", server=server), Gate.__call__)
+    worker = Worker(Queue("work", server=server), Gate())
     with pytest.raises(InvalidOptionError):
         worker.on("finished", print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a mistake
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+import toril
 from toril.di import is_module, near
-from toril.errors import ConfigurationError
+from toril.errors import ConfigurationError, TorilError
+
+_OURS: Final = str(Path(toril.__file__).parent)
 
 
 class ModuleNotLoadedError(ConfigurationError):
@@ -31,6 +37,11 @@ def load_module(target: str) -> type:
     path, colon, attribute = target.partition(":")
     if not colon or not path or not attribute:
         raise ModuleNotLoadedError(target, "write it as package.file:ClassName, for example app.main:AppModule")
+    if not all(part.isidentifier() for part in path.split(".")):
+        dotted = ".".join(Path(path).with_suffix("").parts)
+        raise ModuleNotLoadedError(
+            target, f"{path!r} is no name that can be imported; for a file in this folder write {dotted}:{attribute}"
+        )
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -39,8 +50,11 @@ def load_module(target: str) -> type:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if path == missing or path.startswith(f"{missing}."):
-            raise ModuleNotLoadedError(target, f"there is no module {missing!r} here ({here}) or installed") from error
-        raise ModuleNotLoadedError(target, f"it imports {missing!r}, which is not installed") from error
+            reason = f"there is no module {missing!r} here ({here}) or installed{_hint(missing, _modules_beside(missing))}"
+            raise ModuleNotLoadedError(target, reason) from error
+        raise ModuleNotLoadedError(target, f"{_place_of(error)} imports {missing!r}, which is not installed") from error
+    except Exception as error:  # whatever a user's file does when it is imported
+        raise ModuleNotLoadedError(target, f"{_place_of(error)}: {_words_of(error)}") from error
     found: object = getattr(loaded, attribute, None)
     if found is None:
         raise ModuleNotLoadedError(target, f"{path} has no {attribute!r}{_hint(attribute, dir(loaded))}")
@@ -54,3 +68,25 @@ def load_module(target: str) -> type:
 def _hint(name: str, known: Sequence[str]) -> str:
     close = near(name, [other for other in known if not other.startswith("_")])
     return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _modules_beside(path: str) -> list[str]:
+    """The modules that lie where this one was looked for."""
+    package, _, _ = path.rpartition(".")
+    folders = list(getattr(sys.modules[package], "__path__", ())) if package else [str(Path.cwd())]
+    prefix = f"{package}." if package else ""
+    return [prefix + found.name for found in pkgutil.iter_modules(folders)]
+
+
+def _place_of(error: Exception) -> str:
+    """The line of the user's code that an import stopped at; a decorator's mistake is made there, wherever it was found out."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [frame for frame in frames if not frame.filename.startswith((_OURS, "<"))]  # "<": made up, as of a dataclass
+    return f"{users[-1].filename}:{users[-1].lineno}" if users else "its import"
+
+
+def _words_of(error: Exception) -> str:
+    """Our own errors say all there is to say; of others the name matters, too."""
+    return str(error) if isinstance(error, TorilError) else f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
 """Only dispatches: each command lives in a file of its own, and the framework is imported inside commands, so `--help` is quick.
 
-Exit codes: 0 all went well · 1 it failed while running · 2 wrong usage, settings or modules · 3 the server can't be used ·
-4 handlers would not end at stop.
+Exit codes: 0 all went well, a stop by a signal included · 1 it failed while running · 2 wrong usage, settings or modules ·
+3 the server can't be used · 4 handlers would not end at stop · 130 Ctrl-C while modules were still being imported.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ def worker(
     from toril.cli.worker import WorkerCommand, run_worker
 
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
+    if names == []:
+        raise typer.BadParameter("name at least one queue, or leave it out for all", param_hint="--queues")
+    if names == []:
+        raise typer.BadParameter("name at least one queue, or leave the option out", param_hint="--queues")
     command = WorkerCommand(module, concurrency, names, shutdown_timeout, connect_timeout, burst=burst, debug=debug)
     sys.exit(run_worker(command))
 

@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from rich.console import Console
 
-from toril.application import Application, WorkerFactory, find
+from toril.application import Application, WorkerFactory
 from toril.cli.loading import load_module
 from toril.errors import ConfigurationError, ServerError, TorilError
+from toril.modules.connections import find
 from toril.modules.decorators import ProcessorFields
 from toril.modules.settings import TorilSettings
-from toril.telemetry.logs import configure_logging
-from toril.telemetry.redaction import redact_text
+from toril.telemetry.logs import configure_logging, get_logger
+from toril.telemetry.redaction import redact_text, redact_traceback
 
-EXIT_FAILED, EXIT_USAGE, EXIT_SERVER, EXIT_LEFT_BEHIND = 1, 2, 3, 4
+log = get_logger(__name__)
+
+EXIT_FAILED, EXIT_USAGE, EXIT_SERVER, EXIT_LEFT_BEHIND, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +45,74 @@ def run_worker(command: WorkerCommand) -> int:
     """Run until told to stop; the exit code."""
     configure_logging()
     try:
-        left_behind = _run_loop(_run(command))
-    except (TorilError, ExceptionGroup) as error:
-        return _report(error, command)
-    if left_behind:
-        # Their threads can't be stopped, and the interpreter would wait for them; their jobs run again elsewhere.
-        logging.shutdown()
-        sys.stderr.flush()
-        os._exit(EXIT_LEFT_BEHIND)
+        _run_loop(_run(load_module(command.module), command))
+    except KeyboardInterrupt:  # while modules were imported: nothing has begun
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 -- the end of the program
+        return _report(error, show_traceback=command.debug)
     return 0
 
 
-async def _run(command: WorkerCommand) -> int:
+async def _run(module: type, command: WorkerCommand) -> None:
     options = ProcessorFields()
     if command.concurrency is not None:
         options["concurrency"] = command.concurrency
-    app = await WorkerFactory.create(
-        load_module(command.module),
-        queues=command.queues,
-        worker_options=options,
-        shutdown_timeout=command.shutdown_timeout,
-        connect_timeout=command.connect_timeout,
+    app = await _unless_told_to_stop(
+        WorkerFactory.create(
+            module,
+            queues=command.queues,
+            worker_options=options,
+            shutdown_timeout=command.shutdown_timeout,
+            connect_timeout=command.connect_timeout,
+        )
     )
+    if app is None:
+        return
     _follow_settings(app)
-    await (app.run_until_idle() if command.burst else app.run())
-    return app.left_behind
+    if not app.workers:
+        log.warning("this application has no processors: there is nothing to run")
+    code = EXIT_LEFT_BEHIND
+    try:
+        await (app.run_until_idle() if command.burst else app.run())
+    except Exception as error:
+        if not app.left_behind:
+            raise
+        code = _report(error, show_traceback=command.debug)
+    if app.left_behind:
+        _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once: threads that don't end can't be stopped. The loop's end would wait for them, the interpreter's, too."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+async def _unless_told_to_stop(creating: Coroutine[Any, Any, Application]) -> Application | None:
+    """Wait for the application; a signal ends that, too (it may wait for its server): what exists is closed, and None returned."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(creating)
+    told: list[str] = []
+
+    def on_signal(name: str) -> None:
+        told.append(name)
+        log.info("stopping before the start", signal=name)
+        task.cancel()
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for one in signals:
+        loop.add_signal_handler(one, on_signal, one.name)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        return None
+    finally:
+        for one in signals:
+            loop.remove_signal_handler(one)
 
 
 def _follow_settings(app: Application) -> None:
@@ -73,24 +121,28 @@ def _follow_settings(app: Application) -> None:
         configure_logging(log_format=settings.log.format, level=settings.log.level, levels=settings.log.levels)
 
 
-def _run_loop(main: Coroutine[Any, Any, int]) -> int:
+def _run_loop(main: Coroutine[Any, Any, None]) -> None:
     """On uvloop where it is installed: it is faster."""
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(main)
-    return uvloop.run(main)
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
 
 
-def _report(error: TorilError | ExceptionGroup[Exception], command: WorkerCommand) -> int:
-    """One error, in words; with `--debug` its traceback, too."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+def _report(error: Exception, *, show_traceback: bool) -> int:
+    """Everything that went wrong: our own errors in words, whose traceback says no more; others with it. No secrets in either."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     causes = _leaves(error)
+    is_ours = all(isinstance(cause, TorilError) for cause in causes)
     for cause in causes:
+        notes: list[str] = getattr(cause, "__notes__", [])
+        words = str(cause) if isinstance(cause, TorilError) else f"{type(cause).__name__}: {cause}"
         console.print("[bold red]error:[/]", end=" ")
-        console.print(redact_text(str(cause)), markup=False)
-    if command.debug:
-        console.print_exception()
+        console.print(redact_text("\n  ".join((words, *notes))), markup=False)
+    if show_traceback or not is_ours:
+        console.print(redact_traceback("".join(traceback.format_exception(error))), markup=False)
     else:
         console.print("[dim](--debug shows the traceback)[/]")
     if any(isinstance(cause, ConfigurationError) for cause in causes):

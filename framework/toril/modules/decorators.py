@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeVar, cast
 
 from typing_extensions import TypedDict, Unpack
 
-from toril.di import Place, attach, caller_namespace, caller_place, own_metadata
+from toril.di import Place, attach, caller_namespace, caller_place, near, own_metadata
+from toril.di.places import Namespace
 from toril.di.providers import InjectableMetadata
-from toril.durations import Duration, optional_ms, to_ms
+from toril.durations import Duration
 from toril.errors import InvalidOptionError
+from toril.queues.backoff import BackoffStrategy
 from toril.queues.job_def import JobDef
+from toril.queues.option_checks import check_job_name, check_whole
+from toril.queues.options import JobOptions
 from toril.worker.listeners import LocalEvent
+from toril.worker.options import WorkerOptions
 
 ClassT = TypeVar("ClassT", bound=type)
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
@@ -33,9 +39,9 @@ class ProcessorFields(TypedDict, total=False):
     drain_delay: Duration
     max_loop_block: Duration
     loop_block_warning: Duration
-    unknown_names: Any
+    unknown_names: Literal["put_back", "fail"]
     unknown_name_delay: Duration
-    backoff_strategies: Any
+    backoff_strategies: Mapping[str, BackoffStrategy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +51,24 @@ class ProcessorMetadata:
     queue: str
     options: ProcessorFields
     place: Place
+    names: Mapping[str, Any] = field(repr=False)
+    """What the function around the class could see: annotations of its methods may name it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessMetadata:
     """What `@process` notes on a method."""
 
-    name: str | JobDef[Any, Any] | None
-    concurrency: int | None
-    timeout: Duration | None
     place: Place
+    definition: str | JobDef[Any, Any] | None = None
+    concurrency: int | None = None
+    timeout_ms: int | None = None
+    """For jobs that were added without a timeout of their own."""
+
+    @property
+    def name(self) -> str | None:
+        """The name of the jobs that it handles; None: every name that has no handler of its own."""
+        return self.definition.name if isinstance(self.definition, JobDef) else self.definition
 
 
 def processor(queue: str, **options: Unpack[ProcessorFields]) -> Callable[[ClassT], ClassT]:
@@ -66,14 +80,17 @@ def processor(queue: str, **options: Unpack[ProcessorFields]) -> Callable[[Class
     Args:
         queue: name of a registered queue.
         options: as in `WorkerOptions`; `concurrency` is one number for the whole queue.
+
+    Raises:
+        InvalidOptionError: an option that doesn't exist, or whose value makes no sense.
     """
+    if not isinstance(queue, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # written without brackets, it gets the class
+        raise InvalidOptionError("@processor", queue, 'name its queue: @processor("emails")')
     place, namespace = caller_place(1), caller_namespace(1)
-    for option, value in options.items():
-        if option.endswith(("_duration", "_interval", "_delay", "_block", "_warning")):
-            to_ms(cast("Duration", value), option)
+    _check_options(options)
 
     def decorate(cls: ClassT) -> ClassT:
-        attach(cls, ProcessorMetadata(queue, options, place))
+        attach(cls, ProcessorMetadata(queue, options, place, _names_in(namespace)))
         if own_metadata(cls, InjectableMetadata) is None and namespace is not None:
             attach(cls, InjectableMetadata(None, namespace))
         return cls
@@ -88,18 +105,23 @@ def process(
 
     Args:
         concurrency: how many of them may run at the same time, inside the worker's own concurrency.
-        timeout: how long an attempt may run, where the job doesn't say it itself.
+        timeout: how long an attempt may run, unless the job was added with a timeout of its own.
 
     The method is called with the job. Its annotation `job: Job[Data, Result]` gives the types where `name` is no `JobDef`.
     A plain `def` runs in a thread.
+
+    Raises:
+        InvalidOptionError: a name or option that makes no sense.
     """
     if callable(name):
         raise InvalidOptionError("@process", name, "write @process() with brackets, or @process(name)")
-    optional_ms(timeout, "timeout")
-    metadata = ProcessMetadata(name, concurrency, timeout, caller_place(1))
+    if name is not None and not isinstance(name, JobDef):
+        check_job_name(name)
+    check_whole("concurrency", concurrency, 1)
+    metadata = ProcessMetadata(caller_place(1), name, concurrency, JobOptions(timeout=timeout).timeout_ms)
 
     def decorate(method: MethodT) -> MethodT:
-        cast("Any", method).__dict__.setdefault(_HANDLES, []).append(metadata)
+        _note(method, _HANDLES, metadata)
         return method
 
     return decorate
@@ -132,22 +154,43 @@ def on_queue_error() -> Callable[[MethodT], MethodT]:
 
 def _listener(event: LocalEvent) -> Callable[[MethodT], MethodT]:
     def decorate(method: MethodT) -> MethodT:
-        cast("Any", method).__dict__.setdefault(_LISTENS, []).append(event)
+        _note(method, _LISTENS, event)
         return method
 
     return decorate
 
 
 def handlers_in(cls: type) -> list[tuple[str, ProcessMetadata]]:
-    """The methods of a class that handle jobs, inherited ones included, in the order in which they are written."""
+    """The methods of a class that handle jobs, inherited ones included, in the order in which they are written.
+
+    A method that a subclass overrides counts as the subclass decorates it.
+    """
     return [(name, one) for name, method in _methods(cls) for one in getattr(method, _HANDLES, ())]
 
 
 def listeners_in(cls: type) -> list[tuple[str, LocalEvent]]:
-    """The methods of a class that listen, with their events."""
+    """The methods of a class that listen, with their events; inherited ones as in `handlers_in`."""
     return [(name, event) for name, method in _methods(cls) for event in getattr(method, _LISTENS, ())]
 
 
 def _methods(cls: type) -> list[tuple[str, Any]]:
     names = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
-    return [(name, getattr(cls, name)) for name in names if callable(getattr(cls, name, None))]
+    return [(name, inspect.getattr_static(cls, name)) for name in names]
+
+
+def _note(method: object, key: str, value: object) -> None:
+    cast("Any", method).__dict__.setdefault(key, []).append(value)
+
+
+def _names_in(namespace: Namespace | None) -> Mapping[str, Any]:
+    return {} if namespace is None else namespace.names
+
+
+def _check_options(options: ProcessorFields) -> None:
+    known = ProcessorFields.__annotations__
+    for option, value in options.items():
+        if option not in known:
+            close = near(option, known)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+            raise InvalidOptionError(option, value, f"a processor has no such option; {hint}")
+    WorkerOptions(**options)  # checks their values

@@ -4,8 +4,9 @@ DIError
 ├── UnregisteredQueueError    a processor's queue is registered nowhere
 ├── HandlerConflictError      two handlers for one name of one queue
 ├── ProcessorOptionsError     two processors of one queue want different options
-├── NoHandlerError            a processor without a handler or listener
-└── NoJobHereError            a listener without a job, in a class that asks for the current job
+├── NoHandlerError            a processor without a handler, or a listener with nothing to hear
+├── NoJobHereError            a listener without a job, in a class that asks for the current job
+└── InvalidProcessorError     a method that can't be called, or whose types can't be read or used
 """
 
 from __future__ import annotations
@@ -51,13 +52,18 @@ class ProcessorOptionsError(DIError):
 
 
 class NoHandlerError(DIError):
-    """A class says that it processes a queue, and has no method that does."""
+    """A class says that it processes a queue, and has no method that does; or it only listens, and there is nothing to hear."""
 
-    def __init__(self, processor: str, queue: str, place: str) -> None:
-        super().__init__(processor, queue, place)
-        self.processor, self.queue, self.place = processor, queue, place
+    def __init__(self, processor: str, queue: str, place: str, only_listens: bool = False) -> None:
+        super().__init__(processor, queue, place, only_listens)
+        self.processor, self.queue, self.place, self.only_listens = processor, queue, place, only_listens
 
     def __str__(self) -> str:
+        if self.only_listens:
+            return (
+                f"{self.processor} ({self.place}) listens to what the worker of queue {self.queue!r} does in this process, but no "
+                "method here handles its jobs: add one with @process(...), or follow the whole fleet with QueueEvents."
+            )
         return (
             f"{self.processor} ({self.place}) processes queue {self.queue!r}, but none of its methods does: "
             "decorate one with @process(...), or name it `process`."
@@ -79,7 +85,7 @@ class NoJobHereError(DIError):
 
 
 class InvalidProcessorError(DIError):
-    """A processor's options or a handler's annotation make no sense; `reason` is the text of the error."""
+    """A method can't be called with what it will be given, or its types can't be read or used; `reason` tells."""
 
     def __init__(self, processor: str, place: str, reason: str) -> None:
         super().__init__(processor, place, reason)

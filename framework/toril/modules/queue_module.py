@@ -8,18 +8,18 @@ QueueModule.register_queue("emails") in each module that uses the queue; the sam
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, cast
 
 from toril.clock import Clock, SystemClock
-from toril.di import JOB_REF, DynamicModule, Inject, Place, Scope, Token, caller_place, global_module, module, provide
+from toril.di import JOB_REF, DynamicModule, Inject, Place, Provider, Scope, Token, caller_place, global_module, module, provide
 from toril.errors import InvalidOptionError
 from toril.modules.settings import TorilSettings
 from toril.modules.tokens import CLOCK, SERVER, QueueToken
 from toril.queues.opening import open_server
 from toril.queues.options import NO_OPTIONS, JobOptions, QueueOptions
 from toril.queues.queue import Queue
-from toril.telemetry.context import LogContext
+from toril.telemetry.context import LogContext, current_log_fields
 from toril.telemetry.logs import JobLogger
 from toril.wire.connection import Server
 from toril.wire.keys import DEFAULT_PREFIX
@@ -36,6 +36,12 @@ class QueueModuleOptions:
     default_job_options: JobOptions = NO_OPTIONS
     """For every queue; its own come before."""
 
+    def __post_init__(self) -> None:
+        if self.prefix == "":
+            raise InvalidOptionError("prefix", self.prefix, "a prefix must not be empty")
+        if not isinstance(self.default_job_options, JobOptions):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+            raise InvalidOptionError("default_job_options", self.default_job_options, "write JobOptions(attempts=3, …)")
+
     def __repr__(self) -> str:  # without the address, which may hold a password
         return f"QueueModuleOptions(prefix={self.prefix!r}, default_job_options={self.default_job_options!r})"
 
@@ -44,7 +50,7 @@ class QueueModuleOptions:
 class QueueEnvironment:
     """Where the queues of one application live. A test replaces it, to give every queue a prefix of its own."""
 
-    url: str | None
+    url: str | None = field(repr=False)  # may hold a password
     prefix: str
     default_job_options: JobOptions
     is_test: bool = False
@@ -71,6 +77,8 @@ ENVIRONMENT: Final = Token[QueueEnvironment]("QUEUE_ENVIRONMENT")
 
 def _environment(root: Annotated[QueueModuleOptions | None, Inject(ROOT_OPTIONS)], settings: TorilSettings | None) -> QueueEnvironment:
     options = root or QueueModuleOptions()
+    if not isinstance(options, QueueModuleOptions):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's function made them
+        raise InvalidOptionError("use_factory", options, "for_root_async needs QueueModuleOptions(url=…, prefix=…)")
     url, prefix = options.url, options.prefix
     if settings is not None:
         if url is None and settings.redis_url is not None:
@@ -85,7 +93,7 @@ async def _server(environment: Annotated[QueueEnvironment, Inject(ENVIRONMENT)])
 
 
 def _job_logger(job: Annotated[LogContext | None, Inject(JOB_REF)]) -> JobLogger:
-    return JobLogger(fields={} if job is None else job.log_fields())
+    return JobLogger(fields=current_log_fields() if job is None else job.log_fields())
 
 
 @global_module
@@ -110,7 +118,7 @@ class QueueModule:
     def for_root(*, url: str | None = None, prefix: str | None = None, default_job_options: JobOptions = NO_OPTIONS) -> DynamicModule:
         """Set server and defaults of all queues, once, in the root module. `QueueModuleOptions` says what they mean."""
         options = QueueModuleOptions(url=url, prefix=prefix, default_job_options=default_job_options)
-        return _root_module([provide(ROOT_OPTIONS, use_value=options)], (), options)
+        return _root_module(provide(ROOT_OPTIONS, use_value=options), (), options)
 
     @staticmethod
     def for_root_async(
@@ -127,7 +135,7 @@ class QueueModule:
             imports: modules that provide this.
         """
         provider = provide(ROOT_OPTIONS, use_factory=cast("Callable[..., Any]", use_factory), inject=inject)
-        return _root_module([provider], imports, (use_factory, inject))
+        return _root_module(provider, imports, (use_factory, inject))
 
     @staticmethod
     def register_queue(*queues: str | QueueOptions, default_job_options: JobOptions | None = None) -> DynamicModule:
@@ -136,13 +144,23 @@ class QueueModule:
         Two modules that register the same queue share it; with other options that is an error.
 
         Args:
-            default_job_options: for all queues named here by name only.
+            default_job_options: for the queues that are given by name; `QueueOptions` have their own.
+
+        Raises:
+            InvalidOptionError: no queue, or a name that can't be one.
         """
         if not queues:
             raise InvalidOptionError("register_queue", queues, "name at least one queue")
+        if default_job_options is not None and all(isinstance(queue, QueueOptions) for queue in queues):
+            raise InvalidOptionError(
+                "default_job_options", default_job_options, "no queue is given by name: put them into its QueueOptions"
+            )
         place = caller_place(1)
-        registered = [_queue_module(_queue_options(queue, default_job_options), place) for queue in queues]
-        return registered[0] if len(registered) == 1 else _group(registered, place)
+        registered = [_registered(_queue_options(queue, default_job_options), place) for queue in queues]
+        if len(registered) == 1:
+            return registered[0]
+        names = ", ".join(str(one.name) for one in registered)
+        return DynamicModule(QueueModule, name=f"[{names}]", imports=registered, exports=registered, place=place)
 
     @staticmethod
     def register_queue_async(
@@ -155,42 +173,21 @@ class QueueModule:
         """Register one queue whose options a function makes when the application starts; arguments as in `for_root_async`.
 
         Raises (at start):
-            InvalidOptionError: the options name another queue.
+            InvalidOptionError: the function didn't return options of this queue.
         """
-        options = Token[QueueOptions](f"options of queue {name}")
-
-        def make(
-            made: Annotated[QueueOptions, Inject(options)],
-            environment: Annotated[QueueEnvironment, Inject(ENVIRONMENT)],
-            server: Annotated[Server, Inject(SERVER)],
-            clock: Annotated[Clock, Inject(CLOCK)],
-        ) -> Queue[Any, Any]:
-            if made.name != name:
-                raise InvalidOptionError("name", made.name, f"register_queue_async({name!r}) got the options of another queue")
-            return _make_queue(made, environment, server, clock)
-
-        return DynamicModule(
-            QueueModule,
-            key=f"queue {name}",
-            name=f"QueueModule({name})",
-            imports=[QueueCoreModule, *imports],
-            providers=[
-                provide(options, use_factory=cast("Callable[..., Any]", use_factory), inject=inject),
-                provide(QueueToken(name), use_factory=make, inject=[options, ENVIRONMENT, SERVER, CLOCK]),
-            ],
-            exports=[QueueToken(name)],
-            options=(use_factory, inject),
-            place=caller_place(1),
-        )
+        QueueOptions(name)  # checks it
+        token = Token[QueueOptions](f"options of queue {name}")
+        made = provide(token, use_factory=cast("Callable[..., Any]", use_factory), inject=inject)
+        return _queue_module(name, made, imports, (use_factory, inject), caller_place(1))
 
 
-def _root_module(providers: Sequence[object], imports: Sequence[object], options: object) -> DynamicModule:
+def _root_module(provider: Provider, imports: Sequence[object], options: object) -> DynamicModule:
     return DynamicModule(
         QueueModule,
         key="for_root",
         name="QueueModule.for_root",
         imports=[QueueCoreModule, *imports],
-        providers=providers,
+        providers=[provider],
         exports=[ROOT_OPTIONS],
         is_global=True,
         options=options,
@@ -204,26 +201,38 @@ def _queue_options(queue: str | QueueOptions, default_job_options: JobOptions | 
     return QueueOptions(queue, default_job_options=default_job_options or NO_OPTIONS)
 
 
-def _queue_module(options: QueueOptions, place: Place) -> DynamicModule:
-    def make(environment: QueueEnvironment, server: Server, clock: Clock) -> Queue[Any, Any]:
-        return _make_queue(options, environment, server, clock)
+def _registered(options: QueueOptions, place: Place) -> DynamicModule:
+    token = Token[QueueOptions](f"options of queue {options.name}")
+    return _queue_module(options.name, provide(token, use_value=options), (), options, place)
 
-    token = QueueToken(options.name)
+
+def _queue_module(name: str, options_provider: Provider, imports: Sequence[object], options: object, place: Place) -> DynamicModule:
+    """The module of one queue. `options` tell two registrations of it apart."""
+
+    async def open_queue(made: QueueOptions, environment: QueueEnvironment, server: Server, clock: Clock) -> AsyncIterator[Queue[Any, Any]]:
+        # A generator, so that whoever brings the container down closes it, also after a failed start.
+        async with _make_queue(_checked(made, name), environment, server, clock) as queue:
+            yield queue
+
+    token = QueueToken(name)
     return DynamicModule(
         QueueModule,
-        key=f"queue {options.name}",
-        name=f"QueueModule({options.name})",
-        imports=[QueueCoreModule],
-        providers=[provide(token, use_factory=make, inject=[ENVIRONMENT, SERVER, CLOCK])],
+        key=f"queue {name}",
+        name=f"QueueModule({name})",
+        imports=[QueueCoreModule, *imports],
+        providers=[options_provider, provide(token, use_factory=open_queue, inject=[options_provider.token, ENVIRONMENT, SERVER, CLOCK])],
         exports=[token],
         options=options,
         place=place,
     )
 
 
-def _group(modules: Sequence[DynamicModule], place: Place) -> DynamicModule:
-    names = ", ".join(str(one.name) for one in modules)
-    return DynamicModule(QueueModule, name=f"[{names}]", imports=modules, exports=modules, place=place)
+def _checked(made: QueueOptions, name: str) -> QueueOptions:
+    if not isinstance(made, QueueOptions):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's function made them
+        raise InvalidOptionError("use_factory", made, f"the options of queue {name!r} must be QueueOptions")
+    if made.name != name:
+        raise InvalidOptionError("name", made.name, f"register_queue_async({name!r}) got the options of another queue")
+    return made
 
 
 def _make_queue(options: QueueOptions, environment: QueueEnvironment, server: Server, clock: Clock) -> Queue[Any, Any]:

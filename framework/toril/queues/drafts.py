@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
@@ -60,6 +60,8 @@ class KnownName:
     payload: PayloadType[Any] = ANY_DATA
     result: PayloadType[Any] = ANY_RESULT
     options: JobOptions = NO_OPTIONS
+    has_timeout: bool = False
+    """It bounds its jobs itself, which counts more than what definition and queue say."""
 
 
 def draft_of(name: object, data: object, options: JobOptions) -> JobDraft[Any, Any]:
@@ -91,7 +93,7 @@ class Recipes:
             raise InvalidOptionError("default_job_options.job_id", defaults.job_id, "all jobs would be the same one; give it to add()")
         self._defaults = defaults
         self._types: tuple[Any, ...] = (Any, Any)
-        self._known: dict[str, KnownName] = {}
+        self._known: dict[str | None, KnownName] = {}
         self._recipes: dict[str | int, Recipe] = {}
 
     def set_types(self, data: Any, result: Any) -> None:  # noqa: ANN401 -- annotations are no type of their own
@@ -99,8 +101,8 @@ class Recipes:
         self._types = (data, result)
         self._recipes.clear()
 
-    def learn(self, name: str, known: KnownName) -> None:
-        """Take note of what a handler says about its jobs."""
+    def learn(self, name: str | None, known: KnownName) -> None:
+        """Take note of what a handler says about its jobs; None: about those of every name that has no handler of its own."""
         self._known[name] = known
         self._recipes.clear()
 
@@ -115,7 +117,7 @@ class Recipes:
         return recipe
 
     def _make(self, name: str, definition: JobDef[Any, Any] | None) -> Recipe:
-        known = self._known.get(name, KnownName())
+        known = self._known.get(name) or self._known.get(None) or KnownName()
         payload, result, options = known.payload, known.result, known.options
         if definition is not None:
             options = options.merged_over(definition.options)
@@ -126,6 +128,8 @@ class Recipes:
         if result.is_any:
             result = PayloadType[Any](self._types[1], "result")
         options = options.merged_over(self._defaults)
+        if known.has_timeout:
+            options = replace(options, timeout=None)
         return Recipe(payload, result, options, encode_job_options(options), definition)
 
 

@@ -46,6 +46,15 @@ class PayloadType(Generic[T]):
         """The type's name, as error texts show it."""
         return getattr(self.hint, "__name__", None) or str(self.hint)
 
+    def check(self) -> None:
+        """Build the validator now, to find out early that there can't be one.
+
+        Raises:
+            UnusablePayloadTypeError: pydantic can't check this type.
+        """
+        if not self._is_any:
+            _ = self._adapter
+
     def decode(self, text: bytes, name: str, job_id: str | None) -> T:
         """Read JSON text as this type; `name` and `job_id` tell the error whose it is.
 

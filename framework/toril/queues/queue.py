@@ -242,13 +242,21 @@ class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
         return JobSchedulers(self)
 
     def register_payload(
-        self, name: str, payload: PayloadType[Any] = ANY_DATA, *, result: PayloadType[Any] = ANY_RESULT, options: JobOptions = NO_OPTIONS
+        self,
+        name: str | None,
+        payload: PayloadType[Any] = ANY_DATA,
+        *,
+        result: PayloadType[Any] = ANY_RESULT,
+        options: JobOptions = NO_OPTIONS,
+        has_timeout: bool = False,
     ) -> None:
         """Tell what the handler of this name in this process takes and returns, and with which options its jobs are added.
 
-        From then on `add` checks the data of jobs of this name, and jobs that are read have it as this type.
+        From then on `add` checks the data of jobs of this name, and jobs that are read have it as this type. Without a name
+        the handler of every name is meant that has none of its own. With `has_timeout` the handler bounds its jobs itself, so
+        that only a timeout given to `add` is stored, and not that of a definition or of the queue.
         """
-        self._recipes.learn(name, KnownName(payload, result, options))
+        self._recipes.learn(name, KnownName(payload, result, options, has_timeout))
 
     # ── removing ──────────────────────────────────────────────────────────────────────────────────────────────
 

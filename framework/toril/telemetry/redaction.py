@@ -23,7 +23,7 @@ _SECRET_PARTS: Final = re.compile(
 """Secret wherever they stand in a key: `dbpassword`, `X-Api-Key`."""
 
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_URL: Final = re.compile(r'[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"<>]+')
+_URL: Final = re.compile(r'[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"<>]*[^\s"<>:,;.]')  # a sentence goes on behind it
 _AUTH_SCHEME: Final = re.compile(r"\b(Bearer|Basic|Token)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
 _ASSIGNMENT: Final = re.compile(
     r"""(?P<key>["']?\b[\w-]+["']?)(?P<sign>\s*=\s*|["']\s*:\s*)(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,;&)\]}]+)"""

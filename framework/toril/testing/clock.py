@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from toril.clock import Timeout, Timer
+from toril.clock import Timeout, Timer, real_sleep
 from toril.durations import Duration, to_ms
 
 _LOOK_S = 0.01
-"""How often a waiting thread looks at the clock."""
+"""How often a waiting thread looks at the clock: the event that it waits for can't be set by the clock, too."""
+
+_SETTLE_MS = 2_000
+_SETTLE_LOOK_MS = 2
 
 
 class FakeTimer:
@@ -47,6 +51,8 @@ class FakeClock:
         self._now_ms = float(time.time_ns() // 1_000_000 if now_ms is None else now_ms)  # noqa: TID251 -- only where it starts
         self._timers: list[tuple[float, int, FakeTimer]] = []
         self._numbers = itertools.count()
+        self._threads: dict[threading.Thread, float] = {}
+        """Threads that wait, or did when their time came, and until when."""
 
     def now_ms(self) -> int:
         return int(self._now_ms)
@@ -70,11 +76,25 @@ class FakeClock:
         return FakeTimeout(self, delay_ms)
 
     def wait(self, event: threading.Event, delay_ms: float) -> bool:
-        until = self._now_ms + delay_ms
-        while self._now_ms < until:
-            if event.wait(_LOOK_S):
-                return True
+        thread = threading.current_thread()
+        until = self._threads[thread] = self._now_ms + delay_ms
+        while self._now_ms < until and not event.wait(_LOOK_S):
+            pass
+        if event.is_set():
+            self._threads.pop(thread, None)
         return event.is_set()
+
+    async def settle(self) -> None:
+        """After a jump: wait until the threads whose time has come have done what they woke for, and wait again; at most 2 s each."""
+        for thread in list(self._threads):
+            for _ in range(_SETTLE_MS // _SETTLE_LOOK_MS):
+                if not thread.is_alive() or self._threads.get(thread, math.inf) > self._now_ms:
+                    break
+                await real_sleep(_SETTLE_LOOK_MS)  # it can't wake us: it doesn't know that we wait
+            else:
+                self._threads.pop(thread, None)  # it does something else now
+            if not thread.is_alive():
+                self._threads.pop(thread, None)
 
     def advance(self, duration: Duration) -> None:
         """Jump forward; callbacks that become due are called at their time, before the clock moves on. Call it in the event loop."""

@@ -13,7 +13,9 @@ class NoTestEnvironmentError(TorilError):
 
     def __str__(self) -> str:
         return (
-            "no server for this test: run it with pytest (the plugin `toril` is on by default), or name one with .use_server(url, prefix)"
+            "no server for this testing module: compile it in a test, or in a fixture of a test, under pytest (its plugin `toril` is on "
+            "by default). Elsewhere, also in a fixture of a wider scope, name one with .use_server(url, prefix); the fixture "
+            "`toril_server_url` gives a url."
         )
 
 

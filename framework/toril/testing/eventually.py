@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from typing import TypeVar, cast, overload
 
 from toril.clock import real_sleep
 from toril.durations import Duration, to_ms
@@ -14,6 +14,10 @@ T = TypeVar("T")
 _PAUSE_MS = 5
 
 
+@overload
+async def eventually(probe: Callable[[], Awaitable[T]], *, timeout: Duration = "10s") -> T: ...
+@overload
+async def eventually(probe: Callable[[], T], *, timeout: Duration = "10s") -> T: ...
 async def eventually(probe: Callable[[], T | Awaitable[T]], *, timeout: Duration = "10s") -> T:
     """Run a probe until its assertions hold, and return what it returns.
 

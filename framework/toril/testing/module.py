@@ -16,23 +16,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from toril.application import Application, find, graph_of, run_until_idle
+from toril.application import Application, graph_of
 from toril.clock import Clock
 from toril.di import ApplicationContext, DynamicModule, Overrides, Provider, Token, caller_namespace, module, provide
 from toril.di.places import Namespace
 from toril.di.tokens import ForwardRef
 from toril.durations import Duration, to_ms
 from toril.errors import InvalidOptionError
-from toril.modules.explorer import make_workers
+from toril.modules.connections import find
+from toril.modules.explorer import register_payloads
 from toril.modules.queue_module import ENVIRONMENT, environment_for_test
-from toril.modules.tokens import CLOCK, SERVER
+from toril.modules.tokens import CLOCK, SERVER, queue_hint
+from toril.modules.workers import make_workers, running, served_queues, wait_until_idle
 from toril.queues.queue import Queue
 from toril.testing.clock import FakeClock
 from toril.testing.environment import TestEnvironment, current_environment
 from toril.wire.commands import shift_ttls
+from toril.worker.worker import Worker
 
 T = TypeVar("T")
 
@@ -105,20 +109,20 @@ class TestingModuleBuilder:
         Raises:
             GraphErrors: with everything that is wrong; also for an override of something that isn't there.
         """
-        clock = self._clock or FakeClock()
-        plain = Overrides(providers=self._providers, modules=self._modules, mocker=self._mocker)
-        graph = graph_of(self._root, overrides=plain, namespace=self._namespace)
+        clock: Clock = self._clock or FakeClock()
+        overrides = Overrides(providers=self._providers, modules=self._modules, mocker=self._mocker)
+        graph = graph_of(self._root, overrides=overrides, namespace=self._namespace)
         environment = None
         if graph.find_all(ENVIRONMENT):  # it has queues: give them this test's server, prefix and time
             environment = self._environment or current_environment()
             place = environment_for_test(environment.url, environment.prefix)
             ours: list[Provider] = [provide(CLOCK, use_value=clock), provide(ENVIRONMENT, use_factory=place)]
-            graph = graph_of(self._root, overrides=replace(plain, providers=[*self._providers, *ours]), namespace=self._namespace)
-        ctx = ApplicationContext(graph, clock=clock)
+            overrides = replace(overrides, providers=[*ours, *self._providers])  # the test's own come last, and win
+            graph = graph_of(self._root, overrides=overrides, namespace=self._namespace)
+        ctx = ApplicationContext(graph)
         await ctx.create()
-        app = Application(ctx)
-        app.make_workers()
-        return TestingModule(app, clock, environment)
+        register_payloads(ctx)
+        return TestingModule(Application(ctx), find(ctx, CLOCK) or clock, environment)
 
 
 class ProviderOverride:
@@ -161,6 +165,7 @@ class TestingModule:
         self.ctx = app.ctx
         self.clock = clock
         self._environment = environment
+        self._running: list[Worker] = []
 
     @overload
     def get(self, token: Token[T]) -> T: ...
@@ -177,12 +182,12 @@ class TestingModule:
         return self.app.queue(name)
 
     async def init(self) -> None:
-        """Run the hooks of starting. `async with` does it."""
+        """Run the hooks of starting, once. `async with` does it."""
         await self.ctx.init()
 
     async def close(self) -> None:
-        """Stop and close everything. `async with` does it."""
-        await self.app.close()
+        """Run the hooks of stopping, and close everything; also before `init`, and a second time. `async with` does it."""
+        await self.app.stop()
 
     async def __aenter__(self) -> Self:
         await self.init()
@@ -199,24 +204,40 @@ class TestingModule:
         Raises:
             InvalidOptionError: a queue has no processor here.
         """
-        known = {worker.queue.name for worker in self.app.workers}
+        served = served_queues(self.ctx.graph)
         for name in queues:
-            if name not in known:
-                served = ", ".join(sorted(known)) or "none"
-                raise InvalidOptionError("drain", name, f"no processor of this module serves it (served are: {served})")
-        await run_until_idle(make_workers(self.ctx, only_queues=queues or None))
+            if name not in served:
+                hint = queue_hint(name, self.ctx.graph.tokens()) or f"no processor serves it (served are: {', '.join(served) or 'none'})"
+                raise InvalidOptionError("drain", name, hint)
+        workers = make_workers(self.ctx, only_queues=queues or None)
+        self._running += workers
+        try:
+            async with running(workers):
+                await wait_until_idle(workers)
+        finally:
+            self._running = [worker for worker in self._running if worker not in workers]
 
     async def advance(self, duration: Duration) -> None:
         """Let time pass: for the clock, and for every key with a time to live under the test's prefix. Then drain to see what it did.
 
-        It is one jump. A handler that runs meanwhile may lose its lock if the jump is longer than that lasts.
+        It is one jump, or, while a `drain` runs, many that are short enough for the locks of running jobs to be renewed.
 
         Raises:
             InvalidOptionError: the clock is no FakeClock, which nobody can move.
         """
         if not isinstance(self.clock, FakeClock):
             raise InvalidOptionError("advance", duration, "the clock of this testing module is real: leave out use_clock(), or wait")
-        self.clock.advance(duration)
+        left_ms = to_ms(duration, "advance")
+        while True:
+            step_ms = min([left_ms, *(worker.options.lock_ms // 3 for worker in self._running)])
+            await self._jump(self.clock, step_ms)
+            left_ms -= step_ms
+            if left_ms == 0:
+                return
+
+    async def _jump(self, clock: FakeClock, by_ms: int) -> None:
+        clock.advance(timedelta(milliseconds=by_ms))
         server = find(self.ctx, SERVER)
         if server is not None and self._environment is not None:
-            await shift_ttls(server, self._environment.prefix, to_ms(duration, "advance"))
+            await shift_ttls(server, self._environment.prefix, by_ms)
+        await clock.settle()

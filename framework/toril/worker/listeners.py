@@ -63,6 +63,12 @@ class Listeners:
                 context = contextvars.copy_context()
                 self._thread.submit(context.run, _call, event, listener, args)
 
+    async def wait_until_quiet(self) -> None:
+        """Wait until all that was told so far has been heard, for a bounded time."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
+        await self._wait_for_thread()
+
     async def aclose(self) -> None:
         """Let what was told be heard, for a bounded time; what takes longer is cancelled."""
         if self._tasks:
@@ -72,26 +78,32 @@ class Listeners:
             if late:
                 log.warning("listeners took too long at stop and were cancelled", count=len(late))
                 await asyncio.wait(late, timeout=CLOSE_TIMEOUT_S)
+        await self._wait_for_thread()
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None
+
+    async def _wait_for_thread(self) -> None:
         if self._thread is not None:
             last = asyncio.wrap_future(self._thread.submit(lambda: None))
             await asyncio.wait({last}, timeout=CLOSE_TIMEOUT_S)
-            self._thread.shutdown(wait=False, cancel_futures=True)
-            self._thread = None
 
 
 async def _call_async(event: str, listener: Listener, args: tuple[object, ...]) -> None:
     try:
         await listener(*args)
-    except Exception as error:  # noqa: BLE001 -- a user's listener must not disturb anything else
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 -- a user's listener must not disturb anything else; SystemExit would end the loop
         _report(event, listener, error)
 
 
 def _call(event: str, listener: Listener, args: tuple[object, ...]) -> None:
     try:
         listener(*args)
-    except Exception as error:  # noqa: BLE001 -- a user's listener must not disturb anything else
+    except BaseException as error:  # noqa: BLE001 -- nobody looks at what the thread's future holds
         _report(event, listener, error)
 
 
-def _report(event: str, listener: Listener, error: Exception) -> None:
+def _report(event: str, listener: Listener, error: BaseException) -> None:
     log.error("listener failed", event_name=event, listener=place_of(listener), exc_info=error)

@@ -54,7 +54,8 @@ class Handler:
     def __post_init__(self) -> None:
         if (self.call is None) == (self.scope is None):
             raise InvalidOptionError("handler", self.name, "give either a callable or a scope")
-        if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):  # an untyped caller may pass anything
+        # An untyped caller may pass anything.
+        if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):
             raise InvalidOptionError("concurrency", self.concurrency, f"the handler at {self.place} needs a whole number of at least 1")
         if self.timeout_ms == 0:
             raise InvalidOptionError("timeout", "0s", f"the handler at {self.place} could never end in time; leave it out for no timeout")
@@ -88,11 +89,14 @@ def handler(
     )
 
 
-def annotated_types(call: Callable[..., Any], *, skip_self: bool = False) -> tuple[PayloadType[Any], PayloadType[Any]]:
+def annotated_types(
+    call: Callable[..., Any], *, skip_self: bool = False, names: Mapping[str, Any] | None = None
+) -> tuple[PayloadType[Any], PayloadType[Any]]:
     """The payload's and the result's type as the job parameter's annotation says: `Job[A, B]`; anything where it says nothing.
 
     Args:
         skip_self: the function is a method that isn't bound yet.
+        names: what the annotation may name besides what the function's own file can see.
 
     Raises:
         ProcessorError: an annotation is there, but can't be read.
@@ -105,19 +109,26 @@ def annotated_types(call: Callable[..., Any], *, skip_self: bool = False) -> tup
         function = type(function).__call__
     parameters = list(inspect.signature(call).parameters.values())[1 if skip_self else 0 :]
     annotation: object = parameters[0].annotation if parameters else inspect.Parameter.empty
-    if isinstance(annotation, str):
-        try:
-            annotation = typing.get_type_hints(function, include_extras=True).get(parameters[0].name)
-        except NameError as error:
-            raise ProcessorError(
-                "?",
-                f"the annotation {annotation!r} of {place_of(call)} can't be read ({error}): import that name at run time, "
-                "not only under TYPE_CHECKING",
-            ) from error
+    try:
+        annotation = _evaluate(annotation, {**getattr(function, "__globals__", {}), **(names or {})})
+    except Exception as error:
+        reason = f"the annotation {annotation!r} of {place_of(call)} can't be read ({type(error).__name__}: {error})"
+        if isinstance(error, NameError):
+            reason += ": import that name at run time, not only under TYPE_CHECKING"
+        raise ProcessorError("?", reason) from error
     if typing.get_origin(annotation) is Job:
-        payload, result = typing.get_args(annotation)
+        payload, result = (*typing.get_args(annotation), Any)[:2]
         return PayloadType(payload), PayloadType(result, "result")
     return PayloadType(Any), PayloadType(Any, "result")
+
+
+def _evaluate(annotation: object, names: dict[str, Any]) -> object:
+    """Read one annotation that may be, or hold, text; for itself, since `get_type_hints` of the whole fails for any part of it."""
+
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"job": annotation}
+    return typing.get_type_hints(holder, names, include_extras=True)["job"]
 
 
 def is_async(call: Callable[..., Any]) -> bool:
@@ -140,7 +151,7 @@ class Registry:
     """The handlers of one queue, by name.
 
     Raises:
-        ProcessorError: two handlers have the same name, there is none at all, or the one for every other name has a limit that can't be kept.
+        ProcessorError: two handlers have the same name, there is none, or the one for every other name has a concurrency.
     """
 
     def __init__(self, queue: str, handlers: Iterable[Handler]) -> None:
@@ -182,7 +193,7 @@ class Registry:
         return {name: one.concurrency for name, one in self._by_name.items() if one.concurrency is not None}
 
     def total(self, concurrency: int) -> int:
-        """How many jobs may run at the same time: as many as the worker allows, or fewer if its only handler takes every name and has a limit."""
+        """How many jobs may run at the same time, of those that the worker allows: fewer if its only handler says so."""
         limit = self._default.concurrency if self._default is not None else None
         return concurrency if limit is None else min(limit, concurrency)
 

@@ -61,9 +61,13 @@ class Slots:
         self._asked -= reservation.claims
         self.running += len(claimed_names)
         for name, reserved in reservation.free_by_name:
-            self._give_back(name, reserved - claimed_names.count(name))
+            unused = reserved - claimed_names.count(name)
+            self._give_back(name, unused)
             if self._used[name] >= self._limits[name]:
                 self._passed_by.add(name)  # it became full on the way, and the rest of the turn had to pass it by
+            elif unused == 0 and reserved < reservation.claims:
+                # Full for the turn, but here a job of that name has ended meanwhile: what the turn passed by may be claimed now.
+                self.name_freed += 1
 
     def release(self, name: str) -> None:
         """A running job's outcome is known."""

@@ -31,6 +31,7 @@ from toril.wire.connection import Connection, backoff_ms
 from toril.worker.health import Health
 from toril.worker.slots import Reservation, Slots
 from toril.worker.waiting import Doorbell
+from toril.worker.window import Window
 
 log = get_logger(__name__)
 
@@ -42,7 +43,7 @@ FULL_NAMES_POLL_MS: Final = 100
 """Jobs wait whose names are full here, so their ring means nothing to us; others may have come since."""
 
 FULL_NAMES_POLLS_FROM_START: Final = 10
-"""Every so many of these polls look from the front again: others take jobs from there, and what moved up was never looked at."""
+"""Every so many of these polls start over from the front: others take jobs from there, and what moved up was never looked at."""
 
 LONGEST_LIMIT_PAUSE_MS: Final = 30_000
 CLAIM_FAILED_PAUSE_MS: Final = 1_000
@@ -111,10 +112,10 @@ class Lanes:
         self._is_claiming = True
         self._may_claim = True
         self._rings = 0
-        self._positions = (0, 0)
-        self._names_freed = 0
+        self._window = Window()
         self._polls = 0
         self._timer: Timer | None = None
+        self._poll_timer: Timer | None = None
 
     # ── from outside ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -127,6 +128,7 @@ class Lanes:
         """There may be something to claim now."""
         self._rings += 1
         self._may_claim = True
+        self._window.go_on()
         self._wake_a_lane()
 
     @property
@@ -137,7 +139,9 @@ class Lanes:
     def stop_claiming(self) -> None:
         """From now on only write outcomes."""
         self._is_claiming = False
-        self._set_timer(None, 0)
+        for timer in (self._timer, self._poll_timer):
+            if timer is not None:
+                timer.cancel()
 
     @property
     def unwritten(self) -> int:
@@ -191,8 +195,7 @@ class Lanes:
 
     async def _turn(self, lane: Lane, batch: list[Gathered], reservation: Reservation) -> None:
         lane.sequence += 1
-        if self._names_freed != self._slots.name_freed:
-            self._names_freed, self._positions = self._slots.name_freed, (0, 0)
+        look = self._window.look(reservation.free_by_name)
         request = TurnRequest(
             now_ms=self._clock.now_ms(),
             token=f"{lane.name}:{lane.sequence}",
@@ -202,10 +205,10 @@ class Lanes:
             endings=[one.ending for one in batch],
             claims=reservation.claims,
             worker_name=self._worker_name,
-            free_by_name=reservation.free_by_name,
-            positions=self._positions,
+            free_by_name=look.free_by_name,
+            positions=look.start,
         )
-        rings, names_freed = self._rings, self._names_freed
+        rings, names_freed = self._rings, self._slots.name_freed
         self._under_way += 1
         self._claims_under_way += reservation.claims > 0
         try:
@@ -220,13 +223,18 @@ class Lanes:
         finally:
             self._under_way -= 1
             self._claims_under_way -= reservation.claims > 0
-        self._slots.settle(reservation, [record.name for _, record in reply.claimed])
+        names = [record.name for _, record in reply.claimed]
+        self._slots.settle(reservation, names)
         for token, record in reply.claimed:
             self._start(token, record)
         for one, code in zip(batch, reply.codes, strict=True):
             one.written(code)
         if reservation.claims > 0:
-            self._after_claim(reply, nothing_changed=rings == self._rings and names_freed == self._slots.name_freed)
+            self._health.works("claim")
+            state = self._window.learn(look, names, reply.state, reply.positions)
+            if self._window.has_ends and self._poll_timer is None and self._is_claiming:
+                self._poll_timer = self._clock.call_later(FULL_NAMES_POLL_MS, self._poll)
+            self._after_claim(state, reply.value, nothing_changed=rings == self._rings and names_freed == self._slots.name_freed)
 
     async def _send(self, lane: Lane, request: TurnRequest) -> TurnReply:
         """Send until answered, always the same: the server does a turn once."""
@@ -254,44 +262,41 @@ class Lanes:
                 await self._turn(lane, [one], NOTHING)
         elif batch:
             batch[0].dropped(error)
-        if reservation.claims > 0:
-            log.error("jobs can't be claimed; trying again", queue=self._commands.keys.queue, error=str(error))
+        else:  # an outcome isn't to blame: nothing can be claimed
+            self._health.failed("claim", error)
             self._may_claim = False
-            self._set_timer(self.look_again, CLAIM_FAILED_PAUSE_MS)
+            self._look_again_in(CLAIM_FAILED_PAUSE_MS)
 
     # ── what a claim tells ────────────────────────────────────────────────────────────────────────────────────
 
-    def _after_claim(self, reply: TurnReply, *, nothing_changed: bool) -> None:
+    def _after_claim(self, state: ClaimState, value: int, *, nothing_changed: bool) -> None:
         """Decide when to look next. `nothing_changed`: nobody rang and no name got free while the turn was under way."""
-        self._positions = reply.positions
-        self._state = reply.state
-        if reply.claimed:
-            self._polls = 0
-        match reply.state:
+        self._state = state
+        match state:
             case ClaimState.SATISFIED | ClaimState.LOOK_FURTHER:
                 self._may_claim = True
             case _ if not nothing_changed:
                 self._may_claim = True  # the answer may be older than the ring
             case ClaimState.EMPTY | ClaimState.BLOCKED:
                 self._may_claim = False
-                self._doorbell.sleep(reply.value if reply.state is ClaimState.EMPTY else 0)
+                self._doorbell.sleep(value if state is ClaimState.EMPTY else 0)
             case ClaimState.LIMITED:
                 self._may_claim = False
-                self._set_timer(self.look_again, min(reply.value, LONGEST_LIMIT_PAUSE_MS))
+                self._look_again_in(min(value, LONGEST_LIMIT_PAUSE_MS))
             case ClaimState.ONLY_FULL_NAMES:
-                self._may_claim = False
-                self._set_timer(self._poll, FULL_NAMES_POLL_MS)
+                self._may_claim = False  # until a slot gets free, or the next poll
 
     def _poll(self) -> None:
+        self._poll_timer = None
         self._polls += 1
         if self._polls % FULL_NAMES_POLLS_FROM_START == 0:
-            self._positions = (0, 0)
+            self._window.start_over()
         self.look_again()
 
-    def _set_timer(self, callback: Callable[[], None] | None, delay_ms: int) -> None:
+    def _look_again_in(self, delay_ms: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if callback is None else self._clock.call_later(delay_ms, callback)
+        self._timer = self._clock.call_later(delay_ms, self.look_again)
 
 
 def _is_script_error(error: redis_errors.ResponseError) -> bool:

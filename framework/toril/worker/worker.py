@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import functools
 import secrets
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from types import TracebackType
@@ -98,12 +99,14 @@ class Worker:
         self._stop_asked = asyncio.Event()
         self._is_forced = False
         self._step = asyncio.Event()
-        """Set when no job runs any more, and when the stop is forced."""
+        """Set when no job runs any more, when one is claimed while the worker stops, and when the stop is forced."""
         self._idle = asyncio.Event()
         self._started = asyncio.Event()
         self._stopped = asyncio.Event()
         self._lanes: Lanes | None = None
         self._executor: Executor | None = None
+        self.attempts_begun = 0
+        """How many jobs it has begun to run since it was made."""
         self.left_behind = 0
         """After the stop: how many handlers would not end (threads, mostly). The process must exit to end them."""
 
@@ -145,7 +148,8 @@ class Worker:
         self._state = WorkerState.RUNNING
         try:
             await self.queue.open()
-            await self._run(self.queue.server, self.queue.commands)
+            if not self._stop_asked.is_set():  # by then: a lane would claim before the stop could keep it from that
+                await self._run(self.queue.server, self.queue.commands)
         finally:
             self._state = WorkerState.STOPPED
             self._started.set()
@@ -216,6 +220,11 @@ class Worker:
         """Whether the last look at the queue found nothing to claim now, and all that was claimed has ended and is written."""
         return self._state is WorkerState.RUNNING and self._lanes is not None and self._lanes.found_nothing
 
+    def look_again(self) -> None:
+        """Look for jobs now, as if somebody had rung; until that has found nothing, it isn't idle."""
+        if self._lanes is not None:
+            self._lanes.look_again()
+
     async def wait_until_started(self) -> None:
         """Wait until it claims jobs. Raises QueueClosedError if it ended before that."""
         await self._started.wait()
@@ -253,17 +262,15 @@ class Worker:
         lanes.stop_claiming()
         if self._tasks and not self._is_forced:
             log.info("stopping: running jobs may end", queue=self.queue.name, running=len(self._tasks))
-            await self._wait_for_jobs(self.options.shutdown_timeout_ms)
-        self._is_forced = False  # from here on every wait is short anyway
+            await self._wait_until(lambda: not self._tasks or self._is_forced, self.options.shutdown_timeout_ms)
+        # A turn that was under way may claim jobs meanwhile; those that were told already are not told twice.
         while True:
-            told = [running for running in self._running.values() if running.is_uncancelled]
+            told = self._uncancelled()
             for running in told:
                 running.cancel(CancelReason.STOP)
             if told:
-                await self._wait_for_jobs(CANCEL_TIMEOUT_MS)
-            is_written = await self._write_outcomes(lanes)
-            # A turn that was under way may have claimed jobs meanwhile; those that were told already are not told twice.
-            if not is_written or not any(running.is_uncancelled for running in self._running.values()):
+                await self._wait_until(lambda: not self._tasks or bool(self._uncancelled()), CANCEL_TIMEOUT_MS)
+            if not self._uncancelled() and (not await self._write_outcomes(lanes) or not self._uncancelled()):
                 break
         self.left_behind = len(self._tasks)
         if self.left_behind:
@@ -283,17 +290,21 @@ class Worker:
             return False
         return True
 
-    async def _wait_for_jobs(self, timeout_ms: int) -> None:
-        """Wait until no job runs, or until the stop is forced, at most so long. The caller looks at what is left."""
+    def _uncancelled(self) -> list[RunningJob]:
+        return [running for running in self._running.values() if running.is_uncancelled]
+
+    async def _wait_until(self, is_over: Callable[[], bool], timeout_ms: int) -> None:
+        """Wait for that, at most so long; asked at each of the stop's steps. The caller looks at what is left."""
         with contextlib.suppress(TimeoutError):
             async with self._clock.timeout(timeout_ms):
-                while self._tasks and not self._is_forced:
+                while not is_over():
                     self._step.clear()
                     await self._step.wait()
 
     # ── one job ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _start(self, token: str, record: JobRecord) -> None:
+        self.attempts_begun += 1
         handler = self.registry.find(record.name)
         payload, result = (handler.payload, handler.result) if handler is not None else (ANY_DATA, ANY_RESULT)
         job: Job[Any, Any] = Job(self.queue, record, token=token, payload=payload, result_type=result)
@@ -302,6 +313,8 @@ class Worker:
         task = running.task = asyncio.create_task(self._run_job(running))
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._task_ended, running))
+        if self._state is WorkerState.STOPPING:
+            self._step.set()
 
     async def _run_job(self, running: RunningJob) -> None:
         if self.listeners.hears("active"):
@@ -350,6 +363,7 @@ class Worker:
             self.listeners.tell("error", error)
         elif isinstance(outcome, Completed):
             if self.listeners.hears("completed"):
+                job.record.attempts_made, job.record.return_value = job.attempts_made + 1, outcome.value
                 self.listeners.tell("completed", job, outcome.result)
         elif isinstance(outcome, (Failed, Retry)) or code == replies.UNKNOWN_NAME_FAILED:
             self._tell_failed(job, outcome)
@@ -359,7 +373,8 @@ class Worker:
 
     def _tell_failed(self, job: Job[Any, Any], outcome: Outcome) -> None:
         if isinstance(outcome, (Failed, Retry, UnknownName)):
-            job.record.failed_reason = outcome.reason
+            record = job.record
+            record.attempts_made, record.failed_reason, record.stack_trace = record.attempts_made + 1, outcome.reason, outcome.stack
             self.listeners.tell("failed", job, outcome.error, not isinstance(outcome, Retry))
 
     def _dropped(self, running: RunningJob, error: Exception) -> None:

@@ -1,0 +1,56 @@
+"""The connections of an application: its server is reached before anything starts, and closed with all queues at stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from toril.di import ApplicationContext, Token
+from toril.durations import Duration, to_ms
+from toril.errors import ServerUnreachableError
+from toril.modules.tokens import SERVER, QueueToken
+from toril.queues.queue import Queue
+from toril.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+
+def find(ctx: ApplicationContext, token: type[T] | Token[T]) -> T | None:
+    """The singleton under a token, or None if no module provides it."""
+    return ctx.get(token) if ctx.graph.find_all(token) else None
+
+
+async def reach_server(ctx: ApplicationContext, timeout: Duration) -> None:
+    """Wait until the server answers; each try that fails is logged. Without queues there is nothing to wait for.
+
+    Raises:
+        ServerUnreachableError: not in time. ServerRefusedError, ServerTooOldError: at once.
+    """
+    server = find(ctx, SERVER)
+    if server is not None:
+
+        def report(error: ServerUnreachableError) -> None:
+            log.warning("waiting for the server", reason=str(error))
+
+        await server.wait_until_ready(to_ms(timeout, "connect_timeout"), report)
+
+
+async def close_queues(ctx: ApplicationContext, limit_ms: int) -> list[Exception]:
+    """Close all queues, and then the server's connection; what goes wrong is returned, and doesn't keep the others open."""
+    queues = (ctx.instance_of(binding) for binding in ctx.graph.bindings if isinstance(binding.token, QueueToken))
+    # A test may have put an object of its own in the place of a queue.
+    closers: list[Callable[[], Coroutine[Any, Any, None]]] = [queue.close for queue in queues if isinstance(queue, Queue)]
+    server = find(ctx, SERVER)
+    if server is not None:
+        closers.append(server.aclose)
+    errors: list[Exception] = []
+    for close in closers:
+        try:
+            async with asyncio.timeout(limit_ms / 1_000):  # the network's time is real
+                await close()
+        except Exception as error:  # noqa: BLE001 -- the next one must be closed all the same
+            errors.append(error)
+    return errors
