@@ -121,3 +121,8 @@ def test_reading_never_fails_and_what_was_read_can_be_written(wire: dict[str, An
     encode_job_options(options)
     values: OptionValues = decode_options(text)
     assert b"null" not in encode_options(values) or "null" in json.dumps(values.get("others"))
+
+
+def test_a_keep_rule_that_lasts_longer_than_time_itself_is_read() -> None:
+    options = stored_options(b'{"removeOnComplete":{"age":86400000000000},"delay":1e300}')
+    assert isinstance(options.remove_on_complete, KeepJobs)

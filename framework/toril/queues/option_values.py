@@ -12,6 +12,7 @@ from toril.wire.option_names import BackoffValues, KeepValues, OptionValues, dec
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST: Final = datetime(1, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(9999, 12, 31, tzinfo=UTC)
+_LONGEST_MS: Final = timedelta.max // timedelta(milliseconds=1)
 _NOTHING_SAID: Final[dict[str, Any]] = dict.fromkeys(JobOptions.__dataclass_fields__)
 
 
@@ -77,7 +78,8 @@ def moment(ms: int) -> datetime:
 
 
 def _duration(ms: int) -> timedelta:
-    return timedelta(milliseconds=max(0, ms))
+    """What somebody else wrote, as far as a `timedelta` goes."""
+    return timedelta(milliseconds=min(max(0, ms), _LONGEST_MS))
 
 
 def _backoff_values(backoff: Backoff) -> BackoffValues:

@@ -49,17 +49,19 @@ class Window:
         self._places: dict[str | None, Place] = {}  # None: the names without a limit
         self._found_out: set[str | None] = set()  # looked for up to the queue's end
         self._looks = 0
+        self._looked_at: dict[str | None, int] = {}
 
     def look(self, free_by_name: tuple[tuple[str, int], ...]) -> Look:
         """Plan a turn that may take so many of each limited name."""
-        if not self._places:
+        if not self._places or not free_by_name:
             return Look(FRONT, free_by_name)
         wanted = [None, *(name for name, free in free_by_name if free > 0)]
         unknown = [name for name in wanted if name not in self._found_out]
-        starts = sorted({_earlier(self._place(name), self._place(None)) for name in unknown or wanted})
-        waiting, prioritized = starts[self._looks % len(starts)]
+        chosen = min(unknown or wanted, key=lambda name: self._looked_at.get(name, 0))  # who has waited longest
         self._looks += 1
-        start = max(0, waiting - OVERLAP), max(0, prioritized - OVERLAP)
+        self._looked_at[chosen] = self._looks
+        # Names without a limit can't be left out, so nothing of theirs may lie before the start.
+        start = _back(_earlier(self._place(chosen), self._place(None)), OVERLAP)
         masked = frozenset(name for name in wanted if name is not None and not _reaches(self._place(name), start))
         return Look(start, tuple((name, 0 if name in masked else free) for name, free in free_by_name), masked)
 
