@@ -27,14 +27,14 @@ from toril.di import ApplicationContext, ContextState, DynamicModule, Graph, Hoo
 from toril.di.overrides import NO_OVERRIDES
 from toril.di.places import Namespace
 from toril.durations import Duration, optional_ms
-from toril.errors import InvalidOptionError, QueueClosedError
+from toril.errors import QueueClosedError
 from toril.modules.checks import check_processors
 from toril.modules.connections import close_queues, find, reach_server
 from toril.modules.decorators import ProcessorFields
 from toril.modules.explorer import register_payloads
 from toril.modules.settings import TorilSettings
-from toril.modules.tokens import QueueToken, queue_adviser, queue_hint
-from toril.modules.workers import make_workers, running, served_queues, wait_until_idle
+from toril.modules.tokens import QueueToken, queue_adviser
+from toril.modules.workers import check_served, make_workers, running, wait_until_idle
 from toril.queues.job import Job
 from toril.queues.queue import Queue
 from toril.telemetry.logs import get_logger
@@ -97,7 +97,7 @@ class WorkerFactory:
         graph = graph_of(root, overrides=overrides)
         for warning in graph.warnings:
             log.warning("module graph", warning=warning)
-        _check_queues(graph, queues)
+        check_served(graph, queues or (), "queues")
         ctx = ApplicationContext(graph)
         await ctx.create(limit_ms=START_STEP_LIMIT_MS)
         app = Application(ctx)
@@ -334,11 +334,3 @@ class Application:
         if again:
             log.warning("stopping at once", signal=name)
         self.ask_to_stop(name, force=again)
-
-
-def _check_queues(graph: Graph, queues: Collection[str] | None) -> None:
-    served = served_queues(graph)
-    for name in queues or ():
-        if name not in served:
-            hint = queue_hint(name, graph.tokens()) or f"no processor serves this queue (served are: {', '.join(served) or 'none'})"
-            raise InvalidOptionError("queues", name, hint)

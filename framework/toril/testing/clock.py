@@ -84,6 +84,11 @@ class FakeClock:
             self._threads.pop(thread, None)
         return event.is_set()
 
+    @property
+    def waiting_threads(self) -> int:
+        """How many threads wait for this clock."""
+        return sum(thread.is_alive() for thread in list(self._threads))
+
     async def settle(self) -> None:
         """After a jump: wait until the threads whose time has come have done what they woke for, and wait again; at most 2 s each."""
         for thread in list(self._threads):

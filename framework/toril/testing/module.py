@@ -30,8 +30,8 @@ from toril.errors import InvalidOptionError
 from toril.modules.connections import find
 from toril.modules.explorer import register_payloads
 from toril.modules.queue_module import ENVIRONMENT, environment_for_test
-from toril.modules.tokens import CLOCK, SERVER, queue_hint
-from toril.modules.workers import make_workers, running, served_queues, wait_until_idle
+from toril.modules.tokens import CLOCK, SERVER
+from toril.modules.workers import check_served, make_workers, running, wait_until_idle
 from toril.queues.queue import Queue
 from toril.testing.clock import FakeClock
 from toril.testing.environment import TestEnvironment, current_environment
@@ -204,11 +204,7 @@ class TestingModule:
         Raises:
             InvalidOptionError: a queue has no processor here.
         """
-        served = served_queues(self.ctx.graph)
-        for name in queues:
-            if name not in served:
-                hint = queue_hint(name, self.ctx.graph.tokens()) or f"no processor serves it (served are: {', '.join(served) or 'none'})"
-                raise InvalidOptionError("drain", name, hint)
+        check_served(self.ctx.graph, queues, "drain")
         workers = make_workers(self.ctx, only_queues=queues or None)
         self._running += workers
         try:

@@ -10,7 +10,9 @@ import contextvars
 import random
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any, Final, cast
+
+from redis import exceptions as redis_errors
 
 from toril.clock import Clock
 from toril.durations import to_ms
@@ -37,6 +39,8 @@ from toril.worker.running import CancelReason, RunningJob
 
 log = get_logger(__name__)
 
+SCHEDULE_RETRY_MS: Final = 1_000
+
 MAX_STACK_CHARACTERS = 20_000
 """A longer stack (endless recursion, a huge message) loses its middle: it is stored once per attempt, in the server's memory."""
 
@@ -62,8 +66,8 @@ class Executor:
         job = running.job
         LOG_CONTEXT.set(job)
         try:
-            if job.record.scheduler_id is not None and not await self._schedule_goes_on(job):
-                return PutBack()
+            if job.record.scheduler_id is not None and (put_off := await self._continue_schedule(job)) is not None:
+                return put_off
             if running.handler is None or job.record.deferred_failure is not None:
                 return self._without_running(running)
             return await self._call(running, running.handler)
@@ -91,19 +95,22 @@ class Executor:
                 return Retry(error, reason, stack, delay_ms)
         return Failed(error, reason, stack)
 
-    async def _schedule_goes_on(self, job: Job[Any, Any]) -> bool:
+    async def _continue_schedule(self, job: Job[Any, Any]) -> PutBack | PutOff | None:
         """Add the iteration that follows this one, before anything else: if this worker dies then, the schedule goes on.
 
-        False if the server couldn't be asked: the job must be claimed again, or nothing would follow it.
+        Returns what must become of the job if that failed: it has to be claimed again, or nothing would follow it.
         """
         try:
             await job.queue.job_schedulers.follow(job)
         except ServerError as error:
             log.warning("the next iteration could not be added; the job is put back", reason=str(error))
-            return False
+            return PutBack()
+        except redis_errors.ResponseError as error:  # read-only after a failover, say: it answers at once, so wait between the tries
+            log.warning("the server refused to add the next iteration; the job is put off", reason=str(error))
+            return PutOff(SCHEDULE_RETRY_MS)
         except TorilError as error:  # a rule that somebody else wrote and that can't be read: this run is still due
             log.error("nothing follows this iteration: its rule can't be read", reason=str(error))
-        return True
+        return None
 
     def _without_running(self, running: RunningJob) -> Outcome:
         job = running.job

@@ -69,6 +69,8 @@ class LockKeeper:
         self._on_lost = on_lost
         self._health = health
         self._is_failing = False
+        self._due_ms = 0
+        self._reported = 0.0
         self._lost: set[str] = set()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -102,21 +104,27 @@ class LockKeeper:
     def _run(self) -> None:
         interval_ms = self._options.lock_ms // 3
         client = self._server.thread_client(timeout_ms=min(3_000, interval_ms))
-        due_ms = self._clock.now_ms() + interval_ms
-        reported = 0.0
+        self._due_ms = self._clock.now_ms() + interval_ms
         try:
             while not self._clock.wait(self._stop, min(TICK_MS, interval_ms)):
-                blocked_ms = (time.monotonic() - self._beat) * 1_000
-                if blocked_ms > self._options.loop_block_warning_ms and self._beat != reported:
-                    reported = self._beat
-                    self._report_blocked_loop(blocked_ms)
-                if blocked_ms > self._options.max_loop_block_ms:
-                    continue  # not busy but dead: let others have the jobs
-                now_ms = self._clock.now_ms()
-                if not due_ms - interval_ms <= now_ms < due_ms:  # due, or the clock was set back
-                    due_ms = now_ms + (interval_ms if self._renew(client) else min(RETRY_MS, interval_ms))
+                try:
+                    self._look(client, interval_ms)
+                except Exception as error:  # noqa: BLE001 -- without this thread all jobs would lose their locks: try again
+                    self._note_failure(error)
         finally:
             client.close()
+
+    def _look(self, client: redis.Redis, interval_ms: int) -> None:
+        beat = self._beat
+        blocked_ms = (time.monotonic() - beat) * 1_000
+        if blocked_ms > self._options.loop_block_warning_ms and beat != self._reported:
+            self._reported = beat
+            self._report_blocked_loop(blocked_ms)
+        if blocked_ms > self._options.max_loop_block_ms:
+            return  # not busy but dead: let others have the jobs
+        now_ms = self._clock.now_ms()
+        if not self._due_ms - interval_ms <= now_ms < self._due_ms:  # due, or the clock was set back
+            self._due_ms = now_ms + (interval_ms if self._renew(client) else min(RETRY_MS, interval_ms))
 
     def _renew(self, client: redis.Redis) -> bool:
         """Extend all locks in one call; whether the server answered."""
@@ -136,9 +144,7 @@ class LockKeeper:
             except redis_errors.NoScriptError:
                 reply = client.eval(script.text, 1, self._keys.base, *args)
         except (redis.RedisError, OSError) as error:
-            if not self._is_failing:
-                self._is_failing = True
-                self._loop.call_soon_threadsafe(self._health.failed, "locks", error)
+            self._note_failure(error)
             return False
         self._note_success()
         flat = cast("list[bytes | int]", reply)
@@ -151,6 +157,11 @@ class LockKeeper:
             self._lost.add(token)
             self._loop.call_soon_threadsafe(self._on_lost, token, LOST_REASONS.get(cast("int", code), "it is gone"))
         return True
+
+    def _note_failure(self, error: Exception) -> None:
+        if not self._is_failing:
+            self._is_failing = True
+            self._loop.call_soon_threadsafe(self._health.failed, "locks", error)
 
     def _note_success(self) -> None:
         if self._is_failing:

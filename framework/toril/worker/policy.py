@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from toril.queues.option_values import stored_options
-from toril.queues.options import Backoff, KeepJobs, keep_text
+from toril.queues.options import NO_OPTIONS, Backoff, JobOptions, KeepJobs, keep_text
 
 _CACHE_SIZE: Final = 1_000
 
@@ -47,11 +47,14 @@ class Policies:
         if policy is None:
             if len(self._cache) >= _CACHE_SIZE:  # texts with an id or a time in them never come again
                 self._cache.clear()
-            policy = self._cache[opts] = self._read(opts)
+            try:
+                policy = self._read(stored_options(opts))
+            except (OverflowError, ValueError):  # somebody else's numbers, beyond all bounds: one job must not stop the worker
+                policy = self._read(NO_OPTIONS)
+            self._cache[opts] = policy
         return policy
 
-    def _read(self, opts: bytes) -> JobPolicy:
-        options = stored_options(opts)
+    def _read(self, options: JobOptions) -> JobPolicy:
         completed, failed = keep_text(options.remove_on_complete), keep_text(options.remove_on_fail)
         stack_limit = options.stack_trace_limit
         return JobPolicy(

@@ -25,6 +25,7 @@ from redis import exceptions as redis_errors
 from toril.clock import Clock, Timer, real_sleep
 from toril.errors import ServerError
 from toril.telemetry.logs import get_logger
+from toril.wire import replies
 from toril.wire.codec import JobRecord
 from toril.wire.commands import ClaimState, Ending, QueueCommands, TurnReply, TurnRequest
 from toril.wire.connection import Connection, backoff_ms
@@ -49,6 +50,9 @@ LONGEST_LIMIT_PAUSE_MS: Final = 30_000
 CLAIM_FAILED_PAUSE_MS: Final = 1_000
 
 NOTHING: Final = Reservation(0, ())
+
+GONE: Final = frozenset({replies.MISSING_JOB, replies.MISSING_LOCK, replies.LOCK_MISMATCH})
+"""The refusals that a second try gets for an outcome that was written."""
 
 
 @dataclass(slots=True)
@@ -258,14 +262,30 @@ class Lanes:
     ) -> None:
         """A key of a wrong type, say, stops the whole script. So that one job can't hold up the others, each goes alone."""
         if len(batch) + (reservation.claims > 0) > 1:
+            may_be_written = True  # what the script had done when it stopped stays done: all that comes before the culprit
             for one in batch:
-                await self._turn(lane, [one], NOTHING)
+                may_be_written = await self._goes_alone(lane, one, may_be_written=may_be_written) and may_be_written
         elif batch:
             batch[0].dropped(error)
         else:  # an outcome isn't to blame: nothing can be claimed
             self._health.failed("claim", error)
             self._may_claim = False
             self._look_again_in(CLAIM_FAILED_PAUSE_MS)
+
+    async def _goes_alone(self, lane: Lane, one: Gathered, *, may_be_written: bool) -> bool:
+        """Write one outcome, maybe for the second time; False if it is what stops the script."""
+        is_culprit = False
+
+        def written(code: int) -> None:
+            one.written(0 if may_be_written and code in GONE else code)
+
+        def dropped(error: Exception) -> None:
+            nonlocal is_culprit
+            is_culprit = True
+            one.dropped(error)
+
+        await self._turn(lane, [Gathered(one.ending, written, dropped)], NOTHING)
+        return not is_culprit
 
     # ── what a claim tells ────────────────────────────────────────────────────────────────────────────────────
 

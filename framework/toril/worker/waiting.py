@@ -66,23 +66,24 @@ class Doorbell:
 
     async def run_forever(self) -> None:
         """Ring until cancelled."""
-        pauses, block_ms = backoff_ms(), self._block_ms
+        pauses, block_ms, is_failing = backoff_ms(), self._block_ms, False
         try:
             while True:
-                await self._wanted.wait()
+                if not is_failing:  # else wanted or not: until it has worked once more, this worker counts as not ready
+                    await self._wanted.wait()
                 try:
                     marker = await self._commands.wait_for_marker(self._connection, block_ms)
+                    self._health.works("doorbell")
+                    pauses, block_ms, is_failing = backoff_ms(), self._block_ms, False
                     if marker is not None and not self._can_claim():
                         self._ring()  # first of all: sleep again only if a claim finds nothing
                         await self._commands.ring(marker)
                         continue
                 except (ServerError, redis_errors.RedisError) as error:
                     self._health.failed("doorbell", error)
-                    block_ms = AFTER_FAILURE_BLOCK_MS
+                    block_ms, is_failing = AFTER_FAILURE_BLOCK_MS, True
                     await real_sleep(next(pauses))
                     continue
-                self._health.works("doorbell")
-                pauses, block_ms = backoff_ms(), self._block_ms
                 if marker is not None and marker > self._clock.now_ms() + 1:
                     self._set_due(marker)
                 else:

@@ -81,6 +81,8 @@ class Window:
         taken = Counter(name if name in names else None for name in claimed)
         still_free: set[str | None] = {None, *(name for name, free in names.items() if free > taken[name])}
         for name in (None, *names):
+            if (name in still_free or name in taken) and not _reaches(self._place(name), end):
+                self._looked_at[name] = self._looks  # chosen or not, this turn was for it, too
             place = _back(self._place(name), taken.total() - taken[name])  # its own were behind it
             self._places[name] = _later(place, end) if name in still_free else place
         self._found_out -= taken.keys() - still_free  # they are full now, and the rest of their jobs was passed by

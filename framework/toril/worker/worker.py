@@ -34,7 +34,7 @@ from toril.telemetry.logs import get_logger
 from toril.wire import replies
 from toril.wire.codec import JobRecord
 from toril.wire.commands import QueueCommands
-from toril.wire.connection import Server
+from toril.wire.connection import Connection, Server
 from toril.worker.executor import Executor
 from toril.worker.health import Health, Problem
 from toril.worker.listeners import Listener, Listeners, LocalEvent
@@ -198,8 +198,13 @@ class Worker:
                         task.cancel()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
+            await run_to_end(self._close(bell_connection, *(lane.connection for lane in lanes)))
+
+    async def _close(self, *connections: Connection) -> None:
+        try:
             await self.listeners.aclose()
-            for connection in (bell_connection, *(lane.connection for lane in lanes)):
+        finally:
+            for connection in connections:
                 await connection.aclose()
 
     def ask_to_stop(self, *, force: bool = False) -> None:
