@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 from blockbuster import blockbuster_ctx
 
+from tests.support import ask
 from toril.wire.connection import Server
+from toril.wire.scripts import load
+
+SCRIPTS: Final = sorted(path.stem for path in (Path(__file__).parents[1] / "framework/toril/wire/lua").glob("*.lua"))
 
 ALLOWED: Final = (
     ("linecache.py", "checkcache"),  # asyncio's debug mode looks at files for each traceback
@@ -17,6 +22,7 @@ ALLOWED: Final = (
     ("toril/di/places.py", "__str__"),
     ("toril/testing/plugin.py", "toril_server_url"),  # the first test that needs a server starts it
     ("toril/testing/plugin.py", "toril_prefix"),
+    ("tests/conftest.py", "toril_server_url"),
     ("toril/embedded/binary.py", "find_binary"),  # tests that run a server of their own
 )
 
@@ -32,6 +38,14 @@ def _blocking_calls_fail(request: pytest.FixtureRequest) -> Iterator[None]:
             for file, name in ALLOWED:
                 function.can_block_in(file, name)
         yield
+
+
+@pytest.fixture(scope="session")
+def toril_server_url(toril_server_url: str) -> str:
+    """The plugin's server, which knows all scripts: a test that cuts the reply of one must not cut the answer that it is unknown."""
+    for name in SCRIPTS:
+        ask(toril_server_url, "SCRIPT", "LOAD", load(name).text)
+    return toril_server_url
 
 
 @pytest.fixture

@@ -20,18 +20,14 @@ from toril.queues.job import Job
 from toril.queues.queue import Queue
 from toril.testing.eventually import eventually
 from toril.wire.connection import Server
-from toril.wire.scripts import load
 from toril.worker.options import WorkerOptions
 from toril.worker.worker import Worker
 
 CUTS = [Cut.BEFORE, Cut.AFTER]
-SCRIPTS = ("add", "add_log", "renew_locks", "sweep_stalled", "turn", "update_progress")
 
 
 @pytest.fixture
-async def proxy(toril_server_url: str, server: Server) -> AsyncIterator[Proxy]:
-    for script in SCRIPTS:  # a server that doesn't know one would answer so, and that answer would be cut instead of the script's
-        await server.commands.call("SCRIPT", "LOAD", load(script).text)
+async def proxy(toril_server_url: str) -> AsyncIterator[Proxy]:
     async with Proxy(toril_server_url) as proxy:
         yield proxy
 

@@ -8,6 +8,7 @@ from tests.bench import STACK, T0, Bench, error_of
 from toril.errors import JobNotFoundError, JobStateError
 from toril.wire import commands
 from toril.wire.connection import Server
+from toril.wire.scripts import load
 
 
 @pytest.fixture
@@ -203,3 +204,16 @@ async def test_a_finished_job_is_read_whole(bench: Bench) -> None:
     assert (record.name, record.progress, record.failed_reason, record.stack_trace) == ("é", b'{"p":1}', "böse", STACK)
     assert (record.processed_by, record.processed_at_ms, record.finished_at_ms) == ("alpha", T0, T0 + 5)
     assert (record.attempts_made, record.attempts_started, record.return_value) == (1, 1, None)
+
+
+async def test_a_lock_of_a_wrong_type_does_not_cost_the_others_theirs(bench: Bench) -> None:
+    await bench.add(2)
+    reply = await bench.turn(claims=2, lock_ms=5_000)
+    (first_token, first), (second_token, second) = reply.claimed
+    await bench.raw("DEL", bench.keys.lock(first.job_id))
+    await bench.raw("RPUSH", bench.keys.lock(first.job_id), "no lock")
+    lost = await bench.server.commands.run(
+        load("renew_locks"), [bench.keys.base], 60_000, first.job_id, first_token, second.job_id, second_token
+    )
+    assert lost == [first.job_id.encode(), -6]
+    assert await bench.raw("PTTL", bench.keys.lock(second.job_id)) > 50_000

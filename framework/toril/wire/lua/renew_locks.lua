@@ -12,7 +12,7 @@ local stalled, lost = base .. "stalled", {}
 for i = 2, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
   local lock = base .. id .. ":lock"
-  local holder = redis.call("GET", lock)
+  local holder = redis.pcall("GET", lock) -- a key of another type is one lost lock, and must not cost the others theirs
   if holder == token then
     redis.call("SET", lock, token, "PX", lock_ms)
     redis.call("SREM", stalled, id)
