@@ -98,12 +98,10 @@ class Replay:
             if "ttl" in content:
                 await self.raw("PEXPIRE", name, content["ttl"])
 
-    async def differences(self, ignoring: str = "") -> list[str]:
-        """What the server holds now, and what the step wrote, against the dump. `ignoring` leaves out keys that hold this text."""
+    async def differences(self) -> list[str]:
+        """What the server holds now, and what the step wrote, against the dump."""
         found, all_events = await read_all(self.server, self.prefix)
         wanted = {key: value for key, value in self.step.keys.items() if value["type"] != "stream"}
-        if ignoring:
-            found, wanted = ({key: value for key, value in keys.items() if ignoring not in key} for keys in (found, wanted))
         problems = [f"{key}: missing, Node has {wanted[key]}" for key in wanted.keys() - found.keys()]
         problems += [f"{key}: not there with Node: {found[key]}" for key in found.keys() - wanted.keys()]
         for key in wanted.keys() & found.keys():
@@ -149,6 +147,7 @@ class Replay:
         claims: int = 0,
         worker_name: str = "",
         limit: tuple[int, int] = (0, 0),
+        metrics_points: int = 0,
     ) -> TurnReply:
         """One turn, at the step's clock if not told otherwise."""
         request = TurnRequest(
@@ -160,6 +159,7 @@ class Replay:
             worker_name=worker_name,
             limit_max=limit[0],
             limit_ms=limit[1],
+            metrics_points=metrics_points,
         )
         return await self.queue(queue).turn(self.server.commands, request)
 
@@ -168,9 +168,9 @@ class Replay:
         reply = await self.turn(queue, now, token=token, claims=1, worker_name=worker)
         assert [(held, record.job_id) for held, record in reply.claimed] == [(token, job_id)]
 
-    async def end(self, ending: Ending, *, queue: str = "q", now: int | None = None, code: int = 0) -> None:
+    async def end(self, ending: Ending, *, queue: str = "q", now: int | None = None, code: int = 0, metrics_points: int = 0) -> None:
         """End one job, without a claim; `code` is what the script must answer."""
-        assert (await self.turn(queue, now, endings=[ending])).codes == [code]
+        assert (await self.turn(queue, now, endings=[ending], metrics_points=metrics_points)).codes == [code]
 
     async def claim_nothing(self, queue: str = "q") -> TurnReply:
         reply = await self.turn(queue, claims=1)
@@ -178,7 +178,8 @@ class Replay:
         return reply
 
     async def renew(self, job_id: str, token: str) -> None:
-        lost = await self.server.commands.run(load_script("renew_locks"), [f"{self.prefix}:q:"], 30_000, job_id, token)
+        keys = QueueKeys(self.prefix, "q")
+        lost = await self.server.commands.run(load_script("renew_locks"), [keys.base, keys.own], 30_000, job_id, token)
         assert lost == []
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,7 @@
 """An application: from a root module to running workers, and back.
 
     create     scan ► check the whole graph ► make the instances ► reach the server
-    start      on_module_init ► on_application_bootstrap ► workers claim ► ready
+    start      on_module_init ► on_application_bootstrap ► schedules reconciled ► workers claim ► ready
     stop       not ready ► workers stop (each in its own order, see `worker.py`) ► on_module_destroy ► before_application_shutdown
                ► queues and connections closed ► on_application_shutdown ► generators closed, in reverse
 
@@ -17,24 +17,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Collection, Coroutine, Generator
+from collections.abc import Callable, Collection, Coroutine, Generator, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
 from toril.cancellation import finished, run_to_end, run_unless
-from toril.di import ApplicationContext, ContextState, DynamicModule, Graph, Hook, Overrides, Token, build_graph
+from toril.di import ApplicationContext, Check, ContextState, DynamicModule, Graph, Hook, Overrides, Token, build_graph
 from toril.di.overrides import NO_OVERRIDES
 from toril.di.places import Namespace
-from toril.durations import Duration, optional_ms
+from toril.durations import Duration, optional_ms, to_ms
 from toril.errors import QueueClosedError
 from toril.modules.checks import check_processors
 from toril.modules.connections import close_queues, find, reach_server
 from toril.modules.decorators import ProcessorFields
-from toril.modules.explorer import register_payloads
+from toril.modules.fleet import Fleet, check_fleet_listeners
+from toril.modules.handler_providers import handler_providers
+from toril.modules.queues import check_dead_letters, prepare_queues
+from toril.modules.roles import ROLES, Role, check_roles
+from toril.modules.schedule_checks import check_schedule_module, check_schedules
+from toril.modules.scheduling import Scheduling
 from toril.modules.settings import TorilSettings
 from toril.modules.tokens import QueueToken, queue_adviser
-from toril.modules.workers import check_served, make_workers, running, wait_until_idle
+from toril.modules.workers import check_served, make_workers, running, served_queues, wait_until_idle
 from toril.queues.job import Job
 from toril.queues.queue import Queue
 from toril.telemetry.logs import get_logger
@@ -52,6 +58,8 @@ STOP_STEP_LIMIT_MS: Final = 10_000
 """How long one hook or one closing may take at stop."""
 
 DEFAULT_CONNECT_TIMEOUT: Final = "30s"
+
+DEFAULT_SHUTDOWN_TIMEOUT: Final = "25s"
 
 
 class ApplicationState(Enum):
@@ -72,6 +80,7 @@ class WorkerFactory:
         root: type | DynamicModule,
         *,
         overrides: Overrides = NO_OVERRIDES,
+        roles: Collection[Role] | None = None,
         queues: Collection[str] | None = None,
         worker_options: ProcessorFields | None = None,
         shutdown_timeout: Duration | None = None,
@@ -82,16 +91,20 @@ class WorkerFactory:
         Args:
             root: the root module.
             overrides: what a test replaces.
-            queues: run the workers of these queues only; none at all for a process that only adds jobs.
+            roles: what this process does; not set: everything. `worker` runs the processors' workers; `scheduler` reconciles and
+                watches the schedules and runs the fleet's; either runs the schedules that each process has for itself;
+                `producer` alone runs nothing and only adds jobs.
+            queues: of the processors' workers, run only those of these queues.
             worker_options: come before those of the processors.
             shutdown_timeout: for running jobs at stop; not set: the settings', else 25 s.
             connect_timeout: how long to wait for the server; not set: the settings', else 30 s.
 
         Raises:
             GraphErrors: with everything that is wrong in the modules; nothing was created.
-            InvalidOptionError: one of `queues` isn't registered, or has no processor.
+            InvalidOptionError: a role that doesn't exist; one of `queues` isn't registered, or has no processor.
             SettingsError, ServerError: what exists is closed again.
         """
+        checked_roles = check_roles(roles)
         optional_ms(shutdown_timeout, "shutdown_timeout")  # before anything is made
         optional_ms(connect_timeout, "connect_timeout")
         graph = graph_of(root, overrides=overrides)
@@ -100,7 +113,7 @@ class WorkerFactory:
         check_served(graph, queues or (), "queues")
         ctx = ApplicationContext(graph)
         await ctx.create(limit_ms=START_STEP_LIMIT_MS)
-        app = Application(ctx)
+        app = Application(ctx, checked_roles)
         try:
             settings = find(ctx, TorilSettings)
             if connect_timeout is None:
@@ -108,17 +121,40 @@ class WorkerFactory:
             if shutdown_timeout is None and settings is not None:
                 shutdown_timeout = settings.shutdown_timeout
             await reach_server(ctx, connect_timeout)
-            register_payloads(ctx)
-            app.workers = tuple(make_workers(ctx, only_queues=queues, overrides=worker_options, shutdown_timeout=shutdown_timeout))
+            prepare_queues(ctx)
+            names = served_queues(graph, checked_roles, queues)
+            app.workers = tuple(make_workers(ctx, only_queues=names, overrides=worker_options, shutdown_timeout=shutdown_timeout))
+            app.shutdown_timeout = DEFAULT_SHUTDOWN_TIMEOUT if shutdown_timeout is None else shutdown_timeout
         except BaseException as error:
             await run_to_end(app.close_after(error))
             raise
         return app
 
 
-def graph_of(root: type | DynamicModule, *, overrides: Overrides = NO_OVERRIDES, namespace: Namespace | None = None) -> Graph:
-    """The checked module graph, with the rules for queues and processors; arguments as in `build_graph`. Raises GraphErrors."""
-    return build_graph(root, overrides=overrides, checks=[check_processors], advisers=[queue_adviser], job_types=[Job], namespace=namespace)
+FEATURE_CHECKS: Final = (check_processors, check_schedules, check_dead_letters, check_fleet_listeners)
+"""The rules for modules that are a part of an application, as in a test."""
+
+CHECKS: Final = (*FEATURE_CHECKS, check_schedule_module)
+"""The rules for a whole application."""
+
+
+def graph_of(
+    root: type | DynamicModule,
+    *,
+    overrides: Overrides = NO_OVERRIDES,
+    namespace: Namespace | None = None,
+    checks: Sequence[Check] = CHECKS,
+) -> Graph:
+    """The checked module graph, with the rules for queues, processors and schedules; arguments as in `build_graph`. Raises GraphErrors."""
+    return build_graph(
+        root,
+        overrides=overrides,
+        checks=checks,
+        advisers=[queue_adviser],
+        companions=[handler_providers],
+        job_types=[Job],
+        namespace=namespace,
+    )
 
 
 class Application:
@@ -127,9 +163,12 @@ class Application:
     `await app.run()` runs it until a signal comes; `async with app:` runs it for the block.
     """
 
-    def __init__(self, ctx: ApplicationContext) -> None:
+    def __init__(self, ctx: ApplicationContext, roles: Collection[Role] = ROLES) -> None:
         self.ctx = ctx
+        self.roles = frozenset(roles)
         self.workers: tuple[Worker, ...] = ()
+        self.schedules = Scheduling(ctx, self.roles)
+        self.shutdown_timeout: Duration = DEFAULT_SHUTDOWN_TIMEOUT
         self._state = ApplicationState.CREATED
         self._stop_asked = asyncio.Event()
         self._begun = asyncio.Event()
@@ -151,8 +190,8 @@ class Application:
 
     @property
     def left_behind(self) -> int:
-        """How many handlers would not end at stop; only the end of the process ends them."""
-        return sum(worker.left_behind for worker in self.workers)
+        """How many handlers and schedules would not end at stop; only the end of the process ends them."""
+        return sum(worker.left_behind for worker in self.workers) + self.schedules.left_behind
 
     @overload
     def get(self, token: Token[T]) -> T: ...
@@ -204,6 +243,7 @@ class Application:
         if force:
             for worker in self.workers:
                 worker.ask_to_stop(force=True)
+            self.schedules.force()
 
     async def stop(self) -> None:
         """Stop in order, and wait until everything is closed, also if it was created only. May be called twice, and concurrently.
@@ -263,7 +303,7 @@ class Application:
         try:
             try:
                 self._state = ApplicationState.STARTING
-                if await run_unless(self._stop_asked, self.ctx.init(limit_ms=START_STEP_LIMIT_MS)):
+                if await run_unless(self._stop_asked, self._init()):
                     await self._run_workers()
             except BaseException as error:
                 if self._begun.is_set():  # else whoever starts it learns of it at once
@@ -275,18 +315,29 @@ class Application:
             # Whoever waits for the start looks at this task, which has ended when they wake.
             asyncio.get_running_loop().call_soon(self._begun.set)
 
+    async def _init(self) -> None:
+        await self.ctx.init(limit_ms=START_STEP_LIMIT_MS)
+        await self.schedules.reconcile()
+
     async def _run_workers(self) -> None:
         try:
-            async with running(self.workers):
+            shutdown_ms = to_ms(self.shutdown_timeout, "shutdown_timeout")
+            async with self._hearing(), running(self.workers), self.schedules.running(shutdown_ms):
                 self._state = ApplicationState.RUNNING
                 log.info("ready", queues={worker.queue.name: worker.options.concurrency for worker in self.workers})
                 self._begun.set()
                 await self._stop_asked.wait()
                 self._state = ApplicationState.STOPPING
                 log.info("stopping", signal=self._signal)
+                for worker in self.workers:  # now, and not only when the schedules have stopped
+                    worker.ask_to_stop()
         except QueueClosedError:
             if not self._stop_asked.is_set():  # else they were told to stop before they had started
                 raise
+
+    def _hearing(self) -> AbstractAsyncContextManager[None]:
+        """The listeners of the fleet hear from before the workers start until they have stopped; not in a process that only adds jobs."""
+        return Fleet(self.ctx).running() if self.roles & {"worker", "scheduler"} else contextlib.nullcontext()
 
     async def _close_all(self) -> None:
         errors = await self._close()

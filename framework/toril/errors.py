@@ -24,6 +24,7 @@
     ├── SchedulerError                     one job scheduler of one queue
     │   ├── SchedulerNotFoundError         there is no such scheduler
     │   └── SchedulerBusyError             a job stands where its next iteration belongs
+    ├── UnknownScheduleError               the application has no schedule of this name
     ├── QueueClosedError                   used after close()
     ├── JobError                           one job of one queue
     │   ├── JobNotFoundError               there is no such job (any more)
@@ -35,17 +36,25 @@
     │   ├── JobFailedError                 raised by `Job.result`: the job failed for good
     │   ├── JobRemovedError                raised by `Job.result`: the job was removed before it ended
     │   ├── ResultTimeoutError             raised by `Job.result`: the job has not ended in time (also a TimeoutError)
-    │   └── JobTimeoutError                the handler ran longer than its timeout      (also a TimeoutError)
+    │   ├── JobTimeoutError                the handler ran longer than its timeout      (also a TimeoutError)
+    │   ├── ChildProcessStartError         no child process could be started for it
+    │   ├── ChildProcessDiedError          its child process ended while the handler ran there
+    │   ├── ChildHandlerError              what its handler raised in a child process
+    │   ├── JobCancelledError              somebody cancelled it: `Queue.cancel`
+    │   ├── JobExpiredError                it waited longer than its `expires_in`
+    │   └── DeadLetterError                a dead letter that can't be read or replayed
     └── JobSignal                          raised by a handler to say what should happen to its job
         ├── UnrecoverableError             fail for good, whatever `attempts` says
         ├── DelayedError                   run again after a delay; no attempt is spent
-        └── WaitingError                   run again as soon as possible; no attempt is spent
+        ├── WaitingError                   run again as soon as possible; no attempt is spent
+        └── RateLimitError                 the same, once a rate limit has passed
 
 Each error keeps what it knows as attributes and makes its text in `__str__`, so it can be pickled and asked.
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -301,6 +310,19 @@ class SchedulerBusyError(SchedulerError):
         )
 
 
+class UnknownScheduleError(TorilError):
+    """This application has no schedule of this name; `near` are those that look like it."""
+
+    def __init__(self, name: str, near: Sequence[str], known: Sequence[str]) -> None:
+        super().__init__(name, near, known)
+        self.name, self.near, self.known = name, tuple(near), tuple(known)
+
+    def __str__(self) -> str:
+        there = f"there are {', '.join(repr(name) for name in self.known)}" if self.known else "it has none"
+        hint = f"did you mean {' or '.join(repr(name) for name in self.near)}?" if self.near else there
+        return f"this application has no schedule {self.name!r}; {hint}"
+
+
 # ── one job ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -423,6 +445,101 @@ class JobTimeoutError(JobError, TimeoutError):
         return f"{super().__str__()} ran longer than its timeout of {self.timeout_ms} ms"
 
 
+class ChildProcessStartError(JobError):
+    """No child process could be started for the job: its application can't be imported or made there. Counts as a failed attempt."""
+
+    def __init__(self, job_id: str, queue: str, reason: str) -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"no child process could be started for {super().__str__()}: {self.reason}"
+
+
+class ChildProcessDiedError(JobError):
+    """The job's child process ended while its handler ran there. Counts as a failed attempt; the next job gets a new process.
+
+    Args:
+        exit_code: what it exited with; below 0 it is the signal that killed it.
+    """
+
+    def __init__(self, job_id: str, queue: str, exit_code: int) -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, exit_code)
+        self.exit_code = exit_code
+
+    @property
+    def signal_name(self) -> str | None:
+        """The signal that killed it, such as `SIGKILL`."""
+        if self.exit_code >= 0:
+            return None
+        try:
+            return signal.Signals(-self.exit_code).name
+        except ValueError:  # a real-time signal
+            return f"signal {-self.exit_code}"
+
+    def __str__(self) -> str:
+        how = f"was killed by {self.signal_name}" if self.exit_code < 0 else f"exited with code {self.exit_code}"
+        hint = " (out of memory, perhaps)" if self.signal_name == "SIGKILL" else ""
+        return f"the child process of {super().__str__()} {how}{hint} while the handler ran"
+
+
+class ChildHandlerError(JobError):
+    """Stands in the worker for what a handler raised in its child process; as text it is the same.
+
+    Args:
+        class_name: of what was raised, as in `ValueError` or `app.errors.NoTemplate`.
+        text: its text.
+        stack: its traceback, as the child printed it.
+        is_final: whether another attempt can't mend it.
+    """
+
+    def __init__(self, job_id: str, queue: str, class_name: str, text: str, stack: str, is_final: bool = False) -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, class_name, text, stack, is_final)
+        self.class_name, self.text, self.stack, self.is_final = class_name, text, stack, is_final
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class JobCancelledError(JobError):
+    """Somebody cancelled the job. Its text is the reason that is stored with it."""
+
+    def __init__(self, job_id: str, queue: str, reason: str) -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cancelled: {self.reason}"
+
+
+class JobExpiredError(JobError):
+    """The job waited longer than its `expires_in` allows, and was not run."""
+
+    def __init__(self, job_id: str, queue: str, late_ms: int) -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, late_ms)
+        self.late_ms = late_ms
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} expired {self.late_ms} ms before a worker took it, and was not run"
+
+
+class DeadLetterError(JobError):
+    """A dead letter that can't be read or replayed; `reason` tells why. It stays where it is."""
+
+    def __init__(self, job_id: str, queue: str, reason: str) -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"dead letter {self.job_id} of queue {self.queue!r}: {self.reason}"
+
+
 # ── what a handler may raise ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -452,3 +569,21 @@ class DelayedError(JobSignal):
 
 class WaitingError(JobSignal):
     """Run the job again as soon as possible, before all others; this run does not count as an attempt."""
+
+
+class RateLimitError(JobSignal):
+    """What the job needs (somebody's API, say) takes no more at the moment: run it again later; this run does not count as an attempt.
+
+    Until then this worker claims nothing more, and neither do others of the queue that have a rate limit of their own or of the
+    queue's (`WorkerOptions.limiter`, `Queue.set_global_rate_limit`); those that have none don't look at it.
+
+    Args:
+        duration: for how long, a `timedelta` or text such as `"30s"`; left out where `Queue.rate_limit` has just said it.
+    """
+
+    def __init__(self, duration: timedelta | str | None = None) -> None:
+        super().__init__(duration)
+        self.duration = duration
+
+    def __str__(self) -> str:
+        return "rate limit exceeded" if self.duration is None else f"rate limit exceeded; again in {self.duration}"

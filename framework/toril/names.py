@@ -22,25 +22,52 @@ from toril.di import (
     provide,
 )
 from toril.durations import Duration
-from toril.errors import DelayedError, TorilError, UnrecoverableError, WaitingError
+from toril.errors import DelayedError, RateLimitError, TorilError, UnrecoverableError, WaitingError
 from toril.modules.config_module import ConfigModule
 from toril.modules.decorators import (
     on_queue_active,
+    on_queue_cleaned,
     on_queue_completed,
+    on_queue_drained,
     on_queue_error,
     on_queue_failed,
+    on_queue_paused,
     on_queue_progress,
+    on_queue_removed,
+    on_queue_resumed,
+    on_queue_stalled,
+    on_queue_waiting,
     process,
     processor,
 )
+from toril.modules.fleet_decorators import (
+    on_global_queue_active,
+    on_global_queue_added,
+    on_global_queue_cleaned,
+    on_global_queue_completed,
+    on_global_queue_delayed,
+    on_global_queue_drained,
+    on_global_queue_failed,
+    on_global_queue_paused,
+    on_global_queue_progress,
+    on_global_queue_removed,
+    on_global_queue_resumed,
+    on_global_queue_stalled,
+    on_global_queue_waiting,
+)
 from toril.modules.queue_module import QueueModule, QueueModuleOptions
+from toril.modules.roles import Role
+from toril.modules.schedule_decorators import cron, interval, timeout
+from toril.modules.schedule_module import ScheduleModule
+from toril.modules.schedule_registry import SchedulerRegistry
+from toril.modules.schedules import ScheduleInfo
 from toril.modules.settings import SettingsSection, TorilSettings
 from toril.modules.tokens import InjectQueue, QueueToken
 from toril.queues.event_stream import QueueEvents
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
 from toril.queues.job_schedulers import ScheduleRule
-from toril.queues.options import Backoff, JobOptions, KeepJobs, QueueOptions, custom, exponential, fixed
+from toril.queues.options import Backoff, JobOptions, KeepJobs, QueueOptions, RateLimit, custom, exponential, fixed
 from toril.queues.queue import Queue
 from toril.telemetry.logs import JobLogger, configure_logging, get_logger
 from toril.worker.options import WorkerOptions
@@ -74,7 +101,13 @@ __all__ = [
     "QueueModuleOptions",
     "QueueOptions",
     "QueueToken",
+    "RateLimit",
+    "RateLimitError",
+    "Role",
+    "ScheduleInfo",
+    "ScheduleModule",
     "ScheduleRule",
+    "SchedulerRegistry",
     "Scope",
     "SettingsSection",
     "SystemClock",
@@ -87,6 +120,7 @@ __all__ = [
     "WorkerFactory",
     "WorkerOptions",
     "configure_logging",
+    "cron",
     "current_job",
     "custom",
     "exponential",
@@ -96,13 +130,35 @@ __all__ = [
     "global_module",
     "handler",
     "injectable",
+    "interval",
     "module",
+    "on_global_queue_active",
+    "on_global_queue_added",
+    "on_global_queue_cleaned",
+    "on_global_queue_completed",
+    "on_global_queue_delayed",
+    "on_global_queue_drained",
+    "on_global_queue_failed",
+    "on_global_queue_paused",
+    "on_global_queue_progress",
+    "on_global_queue_removed",
+    "on_global_queue_resumed",
+    "on_global_queue_stalled",
+    "on_global_queue_waiting",
     "on_queue_active",
+    "on_queue_cleaned",
     "on_queue_completed",
+    "on_queue_drained",
     "on_queue_error",
     "on_queue_failed",
+    "on_queue_paused",
     "on_queue_progress",
+    "on_queue_removed",
+    "on_queue_resumed",
+    "on_queue_stalled",
+    "on_queue_waiting",
     "process",
     "processor",
     "provide",
+    "timeout",
 ]

@@ -94,7 +94,7 @@ class BareLoop:
             sequence += 1
             self._open -= claims
             args: list[str | bytes | int] = [time.time_ns() // 1_000_000, f"bare:{number}:{sequence}", 30_000, f"bare:{number}", sequence]
-            args += (claims, "", 0, 0, 0, 0, 0)
+            args += (claims, "", 0, 0, 0, 0, 0, 0)
             for ending in batch:
                 args += ending
             reply = await connection.run(self._script, self._keys, *args)

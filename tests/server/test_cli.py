@@ -88,6 +88,24 @@ class AppModule: ...
 """
 
 
+CRONS: Final = """
+import os, signal
+from pathlib import Path
+from toril import ScheduleModule, interval, module
+
+class Beats:
+    @interval("500ms")
+    async def beat(self) -> None:
+        if not Path("notes").exists():
+            Path("notes").write_text("killed\\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+        print("the next run", flush=True)
+
+@module(imports=[ScheduleModule.for_root()], providers=[Beats])
+class AppModule: ...
+"""
+
+
 class Command:
     """Runs `toril` in a folder of its own, and hears what it says."""
 
@@ -231,6 +249,8 @@ def test_everything_wrong_in_the_graph_is_printed_whole(toril: Command) -> None:
         (["--queues", "imgaes"], "did you mean 'images'"),
         (["--queues", "unserved"], "served are: "),
         (["--queues", ","], "--queues"),
+        (["--roles", "worker,boss"], "roles='boss': there is no such role; there are producer, worker, scheduler"),
+        (["--roles", ","], "name at least one of producer, worker, scheduler"),
         (["--concurrency", "0"], "--concurrency"),
         (["--nonsense"], "--nonsense"),
     ],
@@ -264,6 +284,25 @@ def test_queues_limits_it_to_those(toril: Command) -> None:
     code, output = toril.run("worker", "things:AppModule", "--burst", "--queues", "mails, ")
     assert code == 0, output
     assert toril.notes == ["send 3", "stopped by None"]
+
+
+def test_roles_decide_what_a_process_does(toril: Command) -> None:
+    (toril.folder / "add").touch()
+    code, output = toril.run("worker", "things:AppModule", "--burst", "--roles", "producer, scheduler")
+    assert (code, toril.notes) == (0, ["stopped by None"]), output
+    code, output = toril.run("worker", "things:AppModule", "--burst", "--roles", "worker")
+    assert (code, sorted(toril.notes)[:2]) == (0, ["resize 1", "resize 1"]), output
+
+
+def test_a_schedule_goes_on_after_the_process_that_ran_it_was_killed(toril: Command) -> None:
+    (toril.folder / "crons.py").write_text(CRONS)
+    toril.start("worker", "crons:AppModule")
+    assert toril.end() == -signal.SIGKILL
+    assert toril.notes == ["killed"]
+    toril.start("worker", "crons:AppModule", "--roles", "scheduler")
+    toril.wait_for("the next run")
+    toril.signal(signal.SIGTERM)
+    assert toril.end() == 0, toril.output
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

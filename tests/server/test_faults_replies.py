@@ -66,8 +66,8 @@ def is_turn(*, claims: bool | None = None, endings: bool | None = None) -> Any: 
         if not turn(command):
             return False
         args = command[5:]  # EVALSHA, digest, number of keys, two keys
-        names = int(args[11])
-        has = int(args[5]) > 0, len(args) > 12 + 2 * names
+        names = int(args[12])
+        has = int(args[5]) > 0, len(args) > 13 + 2 * names
         return claims in {None, has[0]} and endings in {None, has[1]}
 
     return matches

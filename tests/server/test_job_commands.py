@@ -213,7 +213,7 @@ async def test_a_lock_of_a_wrong_type_does_not_cost_the_others_theirs(bench: Ben
     await bench.raw("DEL", bench.keys.lock(first.job_id))
     await bench.raw("RPUSH", bench.keys.lock(first.job_id), "no lock")
     lost = await bench.server.commands.run(
-        load("renew_locks"), [bench.keys.base], 60_000, first.job_id, first_token, second.job_id, second_token
+        load("renew_locks"), [bench.keys.base, bench.keys.own], 60_000, first.job_id, first_token, second.job_id, second_token
     )
     assert lost == [first.job_id.encode(), -6]
     assert await bench.raw("PTTL", bench.keys.lock(second.job_id)) > 50_000

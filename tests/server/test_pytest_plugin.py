@@ -45,6 +45,11 @@ BODY: Final = """
         await t.advance("1h")
         await t.drain("sums")
         assert await job.result(timeout="5s") == 3
+        late = {"numbers": [3, 4], "late": True}
+        assert await t.run_job("add", late, attempts=2, backoff=fixed("1h")) == 7
+        async with t.run_workers():
+            assert await t.run_job("add", late | {"late": False}) == 7
+        t.assert_enqueued("add", {"numbers": [3, 4]}, times=2)
         print("prefix:", toril_prefix)
 """
 
@@ -105,6 +110,53 @@ def test_a_testing_module_works_with_it_and_leaves_no_key(
     assert f"{count} passed" in done.stdout
     prefix = done.stdout.split("prefix: ")[1].split()[0].rstrip(".")
     assert ask(toril_server_url, "KEYS", f"*{prefix}*") == []
+
+
+LEAKS: Final = f"""{HEAD}
+import asyncio
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@pytest.fixture
+async def t():
+    async with await Test.create_testing_module(imports=[SumsModule]).compile() as t:
+        yield t
+
+async def add(t):
+    assert await t.run_job("add", {{"numbers": [1, 2], "late": False}}) == 3
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("toril_leak_check")
+class TestLeaks:
+    async def test_clean(self, toril_prefix):
+        async with await Test.create_testing_module(imports=[SumsModule]).compile() as t:
+            await add(t)
+
+    @pytest.mark.parametrize("number", [1, 2])
+    async def test_clean_with_a_module_of_a_fixture(self, t, number):
+        await add(t)
+
+    async def test_leaves_a_task(self):
+        self.task = asyncio.create_task(asyncio.sleep(10), name="forgotten")
+
+    def test_leaves_a_thread(self):
+        import threading
+        threading.Thread(target=threading.Event().wait, name="toril-forgotten", daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("options", [["-p", "no:asyncio"], ["-p", "no:anyio", "-n", "2"]], ids=["anyio", "asyncio and xdist"])
+def test_the_leak_check_tells_of_tasks_and_threads_and_of_nothing_else(tmp_path: Path, toril_server_url: str, options: list[str]) -> None:
+    text = LEAKS if "no:asyncio" in options else LEAKS.replace("pytest.mark.anyio", "pytest.mark.asyncio(loop_scope='function')")
+    if "no:anyio" in options:
+        text = text.replace("@pytest.fixture\nasync def t", "import pytest_asyncio\n@pytest_asyncio.fixture\nasync def t")
+        text = text.replace("    def test_leaves_a_thread", "    async def test_leaves_a_thread")
+    done = run(tmp_path, text, *options, url=toril_server_url)
+    assert "4 passed, 1 failed, 1 error" in done.stdout.replace("1 failed, 4 passed", "4 passed, 1 failed"), done.stdout + done.stderr
+    assert "the task 'forgotten', which runs sleep" in done.stdout
+    assert "the thread 'toril-forgotten'" in done.stdout
 
 
 def test_without_a_server_given_the_session_starts_one_and_stops_it(tmp_path: Path) -> None:

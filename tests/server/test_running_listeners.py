@@ -11,9 +11,9 @@ import pytest
 
 from toril import Job, JobDef, Queue, Worker, WorkerOptions, fixed, handler
 from toril.errors import LockLostError, PendingChildrenError, UnknownJobNameError
+from toril.queues.listeners import LocalEvent
 from toril.testing import FakeClock, eventually
 from toril.wire.connection import Server
-from toril.worker.listeners import LocalEvent
 
 
 @pytest.fixture

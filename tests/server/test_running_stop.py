@@ -159,7 +159,7 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind_and_its_jo
         clock.advance("5s")
     assert (worker.state, worker.left_behind, await job.get_state()) == (WorkerState.STOPPED, 1, "active")
     waiting.open.set()
-    await eventually(lambda: _is(not worker._tasks))  # pyright: ignore[reportPrivateUsage]  # so that none outlives the test
+    await eventually(lambda: _is(not worker._attempts.unended))  # pyright: ignore[reportPrivateUsage]  # so that none outlives the test
     assert await job.get_state() == "active"  # its lock runs out; nothing that it returns counts any more
 
 
@@ -381,7 +381,7 @@ async def test_a_task_cancelled_before_its_first_step_is_accounted_for(queue: Qu
     def make_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:  # noqa: ANN401 -- as asyncio's
         task = asyncio.Task(work, loop=loop, **options)
         if getattr(work, "__name__", "") == "_run_job":
-            (running,) = worker._running.values()  # pyright: ignore[reportPrivateUsage]  # this moment can't be had otherwise
+            (running,) = worker.attempts
             running.cancel_reason = reason
             worker.ask_to_stop()
             task.cancel()

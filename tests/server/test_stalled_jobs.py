@@ -20,7 +20,7 @@ async def test_renewing_extends_what_is_ours_and_names_what_is_not(bench: Bench)
     await bench.raw("SADD", bench.key("stalled"), "1", "2", "3", "4")
     await bench.raw("DEL", bench.keys.lock("3"))
     pairs = ["1", "t", "2", "wrong", "3", "t:3", "4", "t:4"]
-    lost = await bench.server.commands.run(scripts.load("renew_locks"), [bench.keys.base], 50_000, *pairs)
+    lost = await bench.server.commands.run(scripts.load("renew_locks"), [bench.keys.base, bench.keys.own], 50_000, *pairs)
     assert lost == [b"2", replies.LOCK_MISMATCH, b"3", replies.MISSING_LOCK]
     assert 40_000 < await bench.raw("PTTL", bench.keys.lock("1")) <= 50_000
     assert await bench.raw("PTTL", bench.keys.lock("2")) <= 30_000

@@ -251,7 +251,7 @@ async def test_a_slow_listener_delays_no_job(queue: Queue) -> None:
 def test_an_unknown_event_is_refused(server: Server) -> None:
     worker = Worker(Queue("work", server=server), Gate())
     with pytest.raises(InvalidOptionError):
-        worker.on("finished", print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a mistake
+        worker.on("finished", print)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]  # a mistake
 
 
 # ── concurrency ───────────────────────────────────────────────────────────────────────────────────────────────

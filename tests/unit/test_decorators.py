@@ -134,14 +134,11 @@ def test_a_static_method_has_the_types_of_its_job_too() -> None:
 # ── what is refused ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_handler_that_can_not_be_called_with_the_job_alone_is_refused() -> None:
+def test_a_handler_that_takes_neither_job_nor_data_is_refused() -> None:
     @processor("images")
     class Wrong:
         @process("none")
         async def none(self) -> None: ...
-
-        @process("two")
-        async def two(self, job: Job, token: str) -> None: ...
 
         @process("optional")
         async def optional(self, job: Job, token: str = "") -> None: ...
@@ -149,7 +146,6 @@ def test_a_handler_that_can_not_be_called_with_the_job_alone_is_refused() -> Non
     errors = errors_of(Wrong)
     assert [(type(error), str(error).rpartition(": ")[0].rpartition("): ")[2]) for error in errors] == [
         (InvalidProcessorError, "it is called as none(self, job)"),
-        (InvalidProcessorError, "it is called as two(self, job)"),
     ]
 
 

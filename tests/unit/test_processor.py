@@ -9,8 +9,10 @@ import pytest
 from pydantic import BaseModel
 
 from toril import Job, JobDef, handler
+from toril.callables import is_async, place_of
 from toril.errors import InvalidOptionError, ProcessorError
-from toril.worker.processor import Handler, Registry, annotated_types, handlers_of, is_async, place_of
+from toril.worker.processor import Handler, Registry, handlers_of
+from toril.worker.signature import read_handler
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -52,13 +54,13 @@ EMAIL = b'{"to":"ada"}'
 
 @pytest.mark.parametrize("call", [send, send_plainly, Sender().send, Sender(), PlainSender(), wrapped, functools.partial(send)])
 def test_the_types_come_from_the_annotation_of_the_job(call: Any) -> None:  # noqa: ANN401 -- callables of every kind
-    payload, result = annotated_types(call)
+    payload, result = read_handler(call).types()
     assert payload.decode(EMAIL, "n", "1") == Email(to="ada")
     assert result.decode(b'{"id":7}', "n", "1") == Receipt(id=7)
 
 
 def test_the_types_of_an_unbound_method_come_from_its_second_parameter() -> None:
-    payload, _ = annotated_types(Sender.send, skip_self=True)
+    payload, _ = read_handler(Sender.send, skip_self=True).types()
     assert payload.decode(EMAIL, "n", "1") == Email(to="ada")
 
 
@@ -71,7 +73,7 @@ def test_without_a_type_anything_goes() -> None:
 
     calls: list[Any] = [bare, plain_job, none]
     for call in calls:
-        payload, _ = annotated_types(call)
+        payload, _ = read_handler(call).types()
         assert payload.decode(b"[1]", "n", "1") == [1]
 
 
@@ -83,7 +85,8 @@ def test_a_type_that_is_only_there_for_type_checkers_is_refused_with_the_fix() -
 
 
 def test_a_definition_goes_before_the_annotation() -> None:
-    one = handler(send, JobDef[Receipt, Email]("receipt"))
+    definition: Any = JobDef[Receipt, Email]("receipt")  # type checkers refuse it
+    one = handler(send, definition)
     assert one.name == "receipt"
     assert one.payload.decode(b'{"id":7}', "receipt", "1") == Receipt(id=7)
 

@@ -30,6 +30,7 @@ def worker(
     module: Annotated[str, typer.Argument(help="The root module, as in app.main:AppModule.")],
     concurrency: Annotated[int | None, typer.Option(min=1, help="Jobs at the same time, for every queue.")] = None,
     queues: Annotated[str | None, typer.Option(help="Only these queues, separated by commas.")] = None,
+    roles: Annotated[str | None, typer.Option(help="Of producer, worker, scheduler, separated by commas; all by default.")] = None,
     shutdown_timeout: Annotated[str | None, typer.Option(help="For running jobs at stop, as in 25s.")] = None,
     connect_timeout: Annotated[str | None, typer.Option(help="For the server at start, as in 30s.")] = None,
     burst: Annotated[bool, typer.Option("--burst", help="Stop when nothing is left to run now.")] = False,
@@ -41,9 +42,8 @@ def worker(
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     if names == []:
         raise typer.BadParameter("name at least one queue, or leave it out for all", param_hint="--queues")
-    if names == []:
-        raise typer.BadParameter("name at least one queue, or leave the option out", param_hint="--queues")
-    command = WorkerCommand(module, concurrency, names, shutdown_timeout, connect_timeout, burst=burst, debug=debug)
+    parts = None if roles is None else [role.strip() for role in roles.split(",") if role.strip()]
+    command = WorkerCommand(module, concurrency, names, parts, shutdown_timeout, connect_timeout, burst=burst, debug=debug)
     sys.exit(run_worker(command))
 
 

@@ -19,6 +19,7 @@ from toril.cli.loading import load_module
 from toril.errors import ConfigurationError, ServerError, TorilError
 from toril.modules.connections import find
 from toril.modules.decorators import ProcessorFields
+from toril.modules.roles import check_roles
 from toril.modules.settings import TorilSettings
 from toril.telemetry.logs import configure_logging, get_logger
 from toril.telemetry.redaction import redact_text, redact_traceback
@@ -35,6 +36,8 @@ class WorkerCommand:
     module: str
     concurrency: int | None
     queues: Sequence[str] | None
+    roles: Sequence[str] | None
+    """Not checked yet."""
     shutdown_timeout: str | None
     connect_timeout: str | None
     burst: bool
@@ -60,6 +63,7 @@ async def _run(module: type, command: WorkerCommand) -> None:
     app = await _unless_told_to_stop(
         WorkerFactory.create(
             module,
+            roles=command.roles if command.roles is None else check_roles(command.roles),
             queues=command.queues,
             worker_options=options,
             shutdown_timeout=command.shutdown_timeout,
@@ -69,7 +73,7 @@ async def _run(module: type, command: WorkerCommand) -> None:
     if app is None:
         return
     _follow_settings(app)
-    if not app.workers:
+    if not app.workers and app.roles & {"worker", "scheduler"}:
         log.warning("this application has no processors: there is nothing to run")
     code = EXIT_LEFT_BEHIND
     try:

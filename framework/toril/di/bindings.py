@@ -93,6 +93,12 @@ class Binding:
         return self.provider.kind if isinstance(self.provider, FactoryProvider) else FactoryKind.SYNC
 
     @property
+    def has_fixed_parts(self) -> bool:
+        """Whether all that it depends on is there before any job, and stays."""
+        targets = [edge.target for edge in self.edges if edge.kind is not EdgeKind.ABSENT]
+        return all(target is not None and target.scope is Scope.SINGLETON for target in targets)
+
+    @property
     def has_hooks(self) -> bool:
         """Whether its class is known to have lifecycle hooks."""
         return isinstance(self.provider, ClassProvider) and self.cls is not None and bool(hooks_of(self.cls))

@@ -13,6 +13,9 @@ order of creation. Everything that is wrong comes out together, in one `GraphErr
 - *Tokens of their own.* Any hashable object with a `token_name` (as a rule a subclass of `Token`), asked for by a subclass of `Inject`. Its
   method `unresolved_hint(tokens)` may say what is near. Where the type of a parameter is the mistake, not its token, pass
   `advisers=[adviser]`: `adviser(token, tokens)` returns a sentence or None.
+- *Providers of their own.* `companions=[companions]`, where `companions(binding)` yields what the same module then has besides, for that
+  binding: a method of its class whose parameters are injected, say. Checked and scoped like all others, listed nowhere;
+  `graph.find(binding.node, token)` finds it.
 - *The job.* `job_types=[Job]` makes `job: Job[A, B]` mean the current job, as `job: JobRef` does.
 """
 
@@ -23,7 +26,7 @@ from typing import TypeAlias
 
 from toril.di.bindings import Binding, Edge, EdgeKind
 from toril.di.errors import CircularDependency, DIError, GraphErrors, UnknownOverride
-from toril.di.linking import Linker
+from toril.di.linking import Companions, Linker
 from toril.di.module import DynamicModule
 from toril.di.ordering import component_numbers, post_order, shortest_cycle, strongly_connected
 from toril.di.overrides import NO_OVERRIDES, Overrides
@@ -104,6 +107,7 @@ def build_graph(
     overrides: Overrides = NO_OVERRIDES,
     checks: Sequence[Check] = (),
     advisers: Sequence[Adviser] = (),
+    companions: Sequence[Companions] = (),
     job_types: Collection[object] = (),
     namespace: Namespace | None = None,
 ) -> Graph:
@@ -111,7 +115,7 @@ def build_graph(
 
     Args:
         overrides: what a test replaces.
-        checks: rules of layers above; see the module's docstring, also for `advisers` and `job_types`.
+        checks: rules of layers above; see the module's docstring, also for `advisers`, `companions` and `job_types`.
         namespace: local names of the caller, in which annotations are looked up last (`caller_namespace`).
 
     Raises:
@@ -122,7 +126,7 @@ def build_graph(
     errors = scan.errors
     if not scan.nodes:
         raise GraphErrors(errors)
-    linker = Linker(scan.nodes, scanner, overrides, job_types, advisers)
+    linker = Linker(scan.nodes, scanner, overrides, job_types, advisers, companions)
     linker.link()
     errors += linker.errors
     errors += _unknown_modules(overrides, scan.replaced, scan.nodes)

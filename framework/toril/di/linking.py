@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import get_origin
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import TypeAlias, get_origin
 
 from toril.di.bindings import Binding, Edge, EdgeKind
 from toril.di.errors import (
@@ -33,6 +33,9 @@ from toril.di.scanner import ModuleScanner, Node
 from toril.di.signature import Dependency, Signature, accepts, read_inject_list, read_signature
 from toril.di.tokens import INQUIRER, JOB_REF, ForwardRef, is_builtin_type, plain_token, token_name
 
+Companions: TypeAlias = Callable[[Binding], Iterable[Provider]]
+"""What a module has besides, for one of its bindings. Nobody else sees it: it is found by its token in that module only."""
+
 
 class Linker:
     """Makes the bindings of all nodes, finds their exports, and links every dependency. Problems are gathered in `errors`."""
@@ -44,6 +47,7 @@ class Linker:
         overrides: Overrides,
         job_types: Collection[object] = (),
         advisers: Sequence[Adviser] = (),
+        companions: Sequence[Companions] = (),
     ) -> None:
         self.nodes = nodes
         self.errors: list[DIError] = []
@@ -51,6 +55,7 @@ class Linker:
         self.bindings: list[Binding] = []
         self.by_token: dict[object, list[Binding]] = {}
         self._scanner, self._overrides, self._job_types = scanner, overrides, frozenset(job_types)
+        self._companions = companions
         self._own: dict[Node, dict[object, Binding]] = {node: {} for node in nodes}
         self._exported: dict[Node, dict[object, Binding]] = {node: {} for node in nodes}
         self._re_exported: dict[Node, list[Node]] = {node: [] for node in nodes}
@@ -89,8 +94,20 @@ class Linker:
         for token in (each for each in replacements if each not in used):
             names = [token_name(known) for known in self.by_token]
             self.errors.append(UnknownOverride(token_name(token), "provider", near(token_name(token), names)))
+        for binding in list(self.bindings):
+            for provider in (each for companions in self._companions for each in companions(binding)):
+                self._bind(provider.token, binding.node, provider, is_listed=False)
 
-    def _bind(self, token: object, node: Node, provider: Provider, *, is_module_class: bool = False, is_override: bool = False) -> Binding:
+    def _bind(
+        self,
+        token: object,
+        node: Node,
+        provider: Provider,
+        *,
+        is_module_class: bool = False,
+        is_override: bool = False,
+        is_listed: bool = True,
+    ) -> Binding:
         scope = provider.scope
         if isinstance(provider, ClassProvider) and scope is None:
             metadata = own_metadata(get_origin(provider.cls) or provider.cls, InjectableMetadata)
@@ -105,7 +122,8 @@ class Linker:
             is_override=is_override,
         )
         self.bindings.append(binding)
-        self.by_token.setdefault(token, []).append(binding)
+        if is_listed:
+            self.by_token.setdefault(token, []).append(binding)
         self._own[node].setdefault(token, binding)
         return binding
 
@@ -261,7 +279,8 @@ class Linker:
         provider, node = binding.provider, binding.node
         if isinstance(provider, FactoryProvider):
             if provider.inject is None:
-                return read_signature(provider.factory, node.namespaces)
+                own = () if provider.namespace is None else (provider.namespace,)
+                return read_signature(provider.factory, (*own, *node.namespaces))
             if not accepts(provider.factory, len(provider.inject)):
                 reason = f"its factory can't be called with the {len(provider.inject)} arguments that `inject` names"
                 self._invalid(binding.token, node, provider, reason, "Name one token for each parameter.")

@@ -88,6 +88,8 @@ class FactoryProvider:
     inject: tuple[object, ...] | None = None
     scope: Scope | None = None
     place: Place = field(default=NOWHERE, compare=False)
+    namespace: Namespace | None = field(default=None, compare=False)
+    """Names that its annotations may use besides what its file and its module see."""
 
     @functools.cached_property
     def kind(self) -> FactoryKind:

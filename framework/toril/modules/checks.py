@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
 
-from toril.di import DIError, Graph
+from toril.di import DIError, Graph, token_name
+from toril.di.tokens import is_token, plain_token
 from toril.errors import ProcessorError, TorilError
+from toril.modules.child_programs import child_modules
 from toril.modules.errors import (
     HandlerConflictError,
     InvalidProcessorError,
     NoHandlerError,
     NoJobHereError,
+    NotInChildError,
     ProcessorOptionsError,
     UnregisteredQueueError,
 )
 from toril.modules.explorer import HandlerMethod, Processor, find_processors
 from toril.modules.tokens import queue_hint
-from toril.modules.workers import WITHOUT_JOB, handler_of
-from toril.worker.listeners import LocalEvent
+from toril.modules.workers import handler_of
+from toril.queues.listeners import LISTENER_ARGUMENTS, WITH_JOB
 from toril.worker.processor import Handler, Registry
-
-LISTENER_ARGUMENTS: Final[Mapping[LocalEvent, tuple[str, ...]]] = {
-    "active": ("job",),
-    "completed": ("job", "result"),
-    "failed": ("job", "error", "final"),
-    "progress": ("job", "value"),
-    "error": ("error",),
-}
 
 
 def check_processors(graph: Graph) -> Iterator[DIError]:
@@ -42,11 +36,12 @@ def check_processors(graph: Graph) -> Iterator[DIError]:
             if not processor.handlers and not (processor.listeners and has_handlers):
                 yield NoHandlerError(processor.cls.__name__, queue, processor.place, only_listens=bool(processor.listeners))
             yield from _check_listeners(graph, processor)
-        yield from _check_handlers(queue, [handler for processor in processors for handler in processor.handlers])
+            yield from _check_children(graph, processor)
+        yield from _check_handlers(graph, queue, [handler for processor in processors for handler in processor.handlers])
         yield from _check_options(queue, processors)
 
 
-def _check_handlers(queue: str, methods: Sequence[HandlerMethod]) -> Iterator[DIError]:
+def _check_handlers(graph: Graph, queue: str, methods: Sequence[HandlerMethod]) -> Iterator[DIError]:
     seen: dict[str | None, HandlerMethod] = {}
     handlers: list[Handler] = []
     for one in methods:
@@ -55,19 +50,39 @@ def _check_handlers(queue: str, methods: Sequence[HandlerMethod]) -> Iterator[DI
             yield _conflict(queue, seen[name], one)
             continue
         seen[name] = one
-        yield from _check_call(one.processor, one.method, ("job",))
         try:
-            for payload in one.types():
-                payload.check()
+            for reason in _disagreements(graph, one):
+                yield _invalid(one, reason)
             handlers.append(handler_of(one, call=one.function))
         except TorilError as error:
-            reason = error.reason if isinstance(error, ProcessorError) else str(error)
-            yield InvalidProcessorError(f"{one.processor.cls.__name__}.{one.method}", str(one.metadata.place), reason)
+            yield _invalid(one, error.reason if isinstance(error, ProcessorError) else str(error))
     if handlers:
         try:
             Registry(queue, handlers)
         except ProcessorError as error:
             yield InvalidProcessorError(f"queue {queue!r}", "; ".join(error.places), error.reason)
+
+
+def _disagreements(graph: Graph, one: HandlerMethod) -> Iterator[str]:
+    """What is wrong with the parameters and types of a handler; what it wants injected is the graph's own business."""
+    signature = one.signature()
+    if not signature.given:
+        yield f"it is called as {one.method}(self, job): write it so"
+        return
+    token = plain_token(signature.data_hint)
+    if is_token(token) and graph.find(one.processor.binding.node, token) is not None:
+        yield f"its first parameter is the job or its data; what is injected, as {token_name(token)}, comes after it"
+        return
+    if inspect.isgeneratorfunction(one.function) or inspect.isasyncgenfunction(one.function):
+        yield "it yields, and a handler returns its result: return a list"
+        return
+    yield from signature.disagreements(one.definition)
+    for payload in signature.types(one.definition):
+        payload.check()
+
+
+def _invalid(one: HandlerMethod, reason: str) -> InvalidProcessorError:
+    return InvalidProcessorError(f"{one.processor.cls.__name__}.{one.method}", str(one.metadata.place), reason)
 
 
 def _conflict(queue: str, first: HandlerMethod, second: HandlerMethod) -> HandlerConflictError:
@@ -80,10 +95,20 @@ def _conflict(queue: str, first: HandlerMethod, second: HandlerMethod) -> Handle
 def _check_listeners(graph: Graph, processor: Processor) -> Iterator[DIError]:
     for method, event in processor.listeners:
         yield from _check_call(processor, method, LISTENER_ARGUMENTS[event])
-    lonely = [method for method, event in processor.listeners if event in WITHOUT_JOB]
+    lonely = [method for method, event in processor.listeners if event not in WITH_JOB]
     chain = graph.job_chain(processor.binding)
     if lonely and chain:
         yield NoJobHereError(processor.cls.__name__, lonely[0], tuple(binding.name for binding in chain), processor.place)
+
+
+def _check_children(graph: Graph, processor: Processor) -> Iterator[DIError]:
+    """Whether child processes can make what runs there."""
+    there = [one for one in processor.handlers if one.metadata.executor == "process"]
+    if there:
+        try:
+            child_modules(graph, processor.binding)
+        except ValueError as error:
+            yield NotInChildError(f"{processor.cls.__name__}.{there[0].method}", str(there[0].metadata.place), str(error))
 
 
 def _check_call(processor: Processor, method: str, arguments: tuple[str, ...]) -> Iterator[DIError]:

@@ -38,11 +38,15 @@ async def reach_server(ctx: ApplicationContext, timeout: Duration) -> None:
         await server.wait_until_ready(to_ms(timeout, "connect_timeout"), report)
 
 
+def registered_queues(ctx: ApplicationContext) -> list[Queue[Any, Any]]:
+    """All queues, without those in whose place a test has put an object of its own."""
+    queues = (ctx.instance_of(binding) for binding in ctx.graph.bindings if isinstance(binding.token, QueueToken))
+    return [queue for queue in queues if isinstance(queue, Queue)]
+
+
 async def close_queues(ctx: ApplicationContext, limit_ms: int) -> list[Exception]:
     """Close all queues, and then the server's connection; what goes wrong is returned, and doesn't keep the others open."""
-    queues = (ctx.instance_of(binding) for binding in ctx.graph.bindings if isinstance(binding.token, QueueToken))
-    # A test may have put an object of its own in the place of a queue.
-    closers: list[Callable[[], Coroutine[Any, Any, None]]] = [queue.close for queue in queues if isinstance(queue, Queue)]
+    closers: list[Callable[[], Coroutine[Any, Any, None]]] = [queue.close for queue in registered_queues(ctx)]
     server = find(ctx, SERVER)
     if server is not None:
         closers.append(server.aclose)

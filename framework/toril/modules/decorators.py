@@ -5,24 +5,29 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast, overload
 
 from typing_extensions import TypedDict, Unpack
 
+from toril.callables import is_async, place_of
 from toril.di import Place, attach, caller_namespace, caller_place, near, own_metadata
 from toril.di.places import Namespace
 from toril.di.providers import InjectableMetadata
 from toril.durations import Duration
 from toril.errors import InvalidOptionError
+from toril.modules.handler_types import HandlerDecorator
 from toril.queues.backoff import BackoffStrategy
 from toril.queues.job_def import JobDef
+from toril.queues.listeners import LocalEvent
 from toril.queues.option_checks import check_job_name, check_whole
-from toril.queues.options import JobOptions
-from toril.worker.listeners import LocalEvent
+from toril.queues.options import JobOptions, RateLimit
 from toril.worker.options import WorkerOptions
+from toril.worker.processor import ExecutorName, check_executor
 
 ClassT = TypeVar("ClassT", bound=type)
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
+D = TypeVar("D")
+R = TypeVar("R")
 
 _HANDLES: Final = "__toril_handles__"
 _LISTENS: Final = "__toril_listens__"
@@ -41,6 +46,8 @@ class ProcessorFields(TypedDict, total=False):
     loop_block_warning: Duration
     unknown_names: Literal["put_back", "fail"]
     unknown_name_delay: Duration
+    limiter: RateLimit
+    metrics: Duration
     backoff_strategies: Mapping[str, BackoffStrategy]
 
 
@@ -64,6 +71,8 @@ class ProcessMetadata:
     concurrency: int | None = None
     timeout_ms: int | None = None
     """For jobs that were added without a timeout of their own."""
+    executor: ExecutorName | None = None
+    max_jobs_per_child: int | None = None
 
     @property
     def name(self) -> str | None:
@@ -98,17 +107,52 @@ def processor(queue: str, **options: Unpack[ProcessorFields]) -> Callable[[Class
     return decorate
 
 
+@overload
 def process(
-    name: str | JobDef[Any, Any] | None = None, *, concurrency: int | None = None, timeout: Duration | None = None
-) -> Callable[[MethodT], MethodT]:
+    name: JobDef[D, R],
+    *,
+    concurrency: int | None = None,
+    timeout: Duration | None = None,
+    executor: ExecutorName | None = None,
+    max_jobs_per_child: int | None = None,
+) -> HandlerDecorator[D, R]: ...
+@overload
+def process(
+    name: str | None = None,
+    *,
+    concurrency: int | None = None,
+    timeout: Duration | None = None,
+    executor: ExecutorName | None = None,
+    max_jobs_per_child: int | None = None,
+) -> Callable[[MethodT], MethodT]: ...
+def process(
+    name: str | JobDef[Any, Any] | None = None,
+    *,
+    concurrency: int | None = None,
+    timeout: Duration | None = None,
+    executor: ExecutorName | None = None,
+    max_jobs_per_child: int | None = None,
+) -> Any:
     """Make a method the handler of jobs: of this name or definition, or, without one, of every name that has no handler.
+
+    The method takes what it wants:
+
+    - Its first parameter (after `self`) is the job, where it is annotated `Job[Data, Result]`, `Job`, `Any` or not at all; with any
+      other annotation it is the job's data, of that type.
+    - A parameter annotated `Job[...]` is the job wherever it stands.
+    - Every other parameter is injected, as in a constructor: by its type or token, from what the processor's module can see.
+      Singletons are found once, at start; what is transient or job-scoped (a JobLogger, a session) is made for each attempt, and
+      what generators opened is closed when the result was serialised. A default stays where nothing provides the parameter.
+
+    With a `JobDef` the annotations of job, data and result must agree with it. Without one they say what the types are: those of
+    `Job[Data, Result]`, else that of the data and that of the return annotation. A plain `def` runs in a thread.
 
     Args:
         concurrency: how many of them may run at the same time, inside the worker's own concurrency.
         timeout: how long an attempt may run, unless the job was added with a timeout of its own.
-
-    The method is called with the job. Its annotation `job: Job[Data, Result]` gives the types where `name` is no `JobDef`.
-    A plain `def` runs in a thread.
+        executor: `"thread"`, where a plain `def` runs anyway, or `"process"`: a child process with a container of its own, made from
+            the same root module. It doesn't share this process's interpreter, and can be killed: on timeout, cancel and stop.
+        max_jobs_per_child: after how many jobs a child process is replaced by a new one, as a cure for leaks.
 
     Raises:
         InvalidOptionError: a name or option that makes no sense.
@@ -118,10 +162,13 @@ def process(
     if name is not None and not isinstance(name, JobDef):
         check_job_name(name)
     check_whole("concurrency", concurrency, 1)
-    metadata = ProcessMetadata(caller_place(1), name, concurrency, JobOptions(timeout=timeout).timeout_ms)
+    check_whole("max_jobs_per_child", max_jobs_per_child, 1)
+    metadata = ProcessMetadata(caller_place(1), name, concurrency, JobOptions(timeout=timeout).timeout_ms, executor, max_jobs_per_child)
 
     def decorate(method: MethodT) -> MethodT:
-        _note(method, _HANDLES, metadata)
+        function = cast("Callable[..., Any]", _function_of(method))
+        check_executor(executor, max_jobs_per_child, is_async=is_async(function), place=place_of(function))
+        note_on(method, _HANDLES, metadata)
         return method
 
     return decorate
@@ -152,9 +199,44 @@ def on_queue_error() -> Callable[[MethodT], MethodT]:
     return _listener("error")
 
 
+def on_queue_stalled() -> Callable[[MethodT], MethodT]:
+    """Called with `(job_id)` when a worker of this process has put back a job whose own worker is gone."""
+    return _listener("stalled")
+
+
+def on_queue_waiting() -> Callable[[MethodT], MethodT]:
+    """Called with `(job_id)` when a job may run because of this process: it was added, promoted, retried or put back here."""
+    return _listener("waiting")
+
+
+def on_queue_drained() -> Callable[[MethodT], MethodT]:
+    """Called without arguments when the worker of this process, having run jobs, finds no more that may run now."""
+    return _listener("drained")
+
+
+def on_queue_paused() -> Callable[[MethodT], MethodT]:
+    """Called without arguments when this process has paused the queue."""
+    return _listener("paused")
+
+
+def on_queue_resumed() -> Callable[[MethodT], MethodT]:
+    """Called without arguments when this process has resumed the queue."""
+    return _listener("resumed")
+
+
+def on_queue_removed() -> Callable[[MethodT], MethodT]:
+    """Called with `(job_id)` when this process has removed a job."""
+    return _listener("removed")
+
+
+def on_queue_cleaned() -> Callable[[MethodT], MethodT]:
+    """Called with `(count, state)` when this process has cleaned the queue of old jobs."""
+    return _listener("cleaned")
+
+
 def _listener(event: LocalEvent) -> Callable[[MethodT], MethodT]:
     def decorate(method: MethodT) -> MethodT:
-        _note(method, _LISTENS, event)
+        note_on(method, _LISTENS, event)
         return method
 
     return decorate
@@ -165,20 +247,22 @@ def handlers_in(cls: type) -> list[tuple[str, ProcessMetadata]]:
 
     A method that a subclass overrides counts as the subclass decorates it.
     """
-    return [(name, one) for name, method in _methods(cls) for one in getattr(method, _HANDLES, ())]
+    return [(name, one) for name, method in methods_of(cls) for one in getattr(method, _HANDLES, ())]
 
 
 def listeners_in(cls: type) -> list[tuple[str, LocalEvent]]:
     """The methods of a class that listen, with their events; inherited ones as in `handlers_in`."""
-    return [(name, event) for name, method in _methods(cls) for event in getattr(method, _LISTENS, ())]
+    return [(name, event) for name, method in methods_of(cls) for event in getattr(method, _LISTENS, ())]
 
 
-def _methods(cls: type) -> list[tuple[str, object]]:
+def methods_of(cls: type) -> list[tuple[str, object]]:
+    """The functions that a class holds, inherited ones included, by name, in the order in which they are written."""
     names = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
     return [(name, _function_of(inspect.getattr_static(cls, name))) for name in names]
 
 
-def _note(method: object, key: str, value: object) -> None:
+def note_on(method: object, key: str, value: object) -> None:
+    """Add a note to those that a method carries under this key."""
     cast("Any", _function_of(method)).__dict__.setdefault(key, []).append(value)
 
 

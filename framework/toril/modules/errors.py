@@ -1,12 +1,17 @@
-"""What can be wrong with processors in a module graph; found with everything else that is, before anything is created.
+"""What can be wrong with processors and schedules in a module graph; found with everything else that is, before anything is created.
 
 DIError
 ├── UnregisteredQueueError    a processor's queue is registered nowhere
+├── UnregisteredDeadLetterError    nor is the queue for another one's dead letters
 ├── HandlerConflictError      two handlers for one name of one queue
 ├── ProcessorOptionsError     two processors of one queue want different options
 ├── NoHandlerError            a processor without a handler, or a listener with nothing to hear
-├── NoJobHereError            a listener without a job, in a class that asks for the current job
-└── InvalidProcessorError     a method that can't be called, or whose types can't be read or used
+├── NoJobHereError            a listener or schedule without a job, in a class that asks for the current job
+├── NotInChildError           a handler for child processes that these can't import
+├── InvalidProcessorError     a method that can't be called, or whose types can't be read or used
+├── NoScheduleModuleError     scheduled methods in an application without ScheduleModule
+├── ScheduleConflictError     two schedules of one name
+└── InvalidScheduleError      a scheduled method that can't be called
 """
 
 from __future__ import annotations
@@ -23,6 +28,17 @@ class UnregisteredQueueError(DIError):
 
     def __str__(self) -> str:
         return f"{self.processor} ({self.place}) processes queue {self.queue!r}: {self.hint}"
+
+
+class UnregisteredDeadLetterError(DIError):
+    """A queue's dead letters should go to a queue that no module registers."""
+
+    def __init__(self, queue: str, dead_letter: str, place: str, hint: str) -> None:
+        super().__init__(queue, dead_letter, place, hint)
+        self.queue, self.dead_letter, self.place, self.hint = queue, dead_letter, place, hint
+
+    def __str__(self) -> str:
+        return f"queue {self.queue!r} ({self.place}) sends its dead letters to {self.dead_letter!r}: {self.hint}"
 
 
 class HandlerConflictError(DIError):
@@ -71,7 +87,7 @@ class NoHandlerError(DIError):
 
 
 class NoJobHereError(DIError):
-    """A listener hears of something that has no job, and its class can't be made without one."""
+    """A listener hears of something that has no job, or a schedule runs without one, and its class can't be made without."""
 
     def __init__(self, processor: str, listener: str, chain: tuple[str, ...], place: str) -> None:
         super().__init__(processor, listener, chain, place)
@@ -80,7 +96,22 @@ class NoJobHereError(DIError):
     def __str__(self) -> str:
         return (
             f"{self.processor}.{self.listener} ({self.place}) is called without a job, but its class asks for the current one "
-            f"({' -> '.join(self.chain)}). Move the listener to a class of its own, or ask for JobLogger instead of the job."
+            f"({' -> '.join(self.chain)}). Move it to a class of its own, or ask for JobLogger instead of the job."
+        )
+
+
+class NotInChildError(DIError):
+    """A handler is to run in child processes, which can't import what provides it."""
+
+    def __init__(self, processor: str, place: str, reason: str) -> None:
+        super().__init__(processor, place, reason)
+        self.processor, self.place, self.reason = processor, place, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.processor} ({self.place}) runs in child processes, which make the application anew from its root module, but "
+            f"{self.reason}. Write the module that provides the processor as a class at the top level of a file that is imported "
+            "(app/main.py, started as `toril worker app.main:AppModule`), and make it the root module, or import it from there."
         )
 
 
@@ -93,3 +124,38 @@ class InvalidProcessorError(DIError):
 
     def __str__(self) -> str:
         return f"{self.processor} ({self.place}): {self.reason}"
+
+
+class NoScheduleModuleError(DIError):
+    """Methods are scheduled, and nothing in the application would ever run them."""
+
+    def __init__(self, methods: tuple[str, ...], root: str) -> None:
+        super().__init__(methods, root)
+        self.methods, self.root = methods, root
+
+    def __str__(self) -> str:
+        which = "".join(f"\n  - {method}" for method in self.methods)
+        fix = f"add ScheduleModule.for_root() to the imports of {self.root}"
+        return f"these methods are scheduled, but no module imports ScheduleModule: {fix}.{which}"
+
+
+class ScheduleConflictError(DIError):
+    """Two schedules have the same name, under which the server knows only one."""
+
+    def __init__(self, name: str, first: str, second: str) -> None:
+        super().__init__(name, first, second)
+        self.name, self.first, self.second = name, first, second
+
+    def __str__(self) -> str:
+        return f"two schedules are named {self.name!r}: give one of them another name (name=…).\n  - {self.first}\n  - {self.second}"
+
+
+class InvalidScheduleError(DIError):
+    """A scheduled method can't be called; `reason` tells."""
+
+    def __init__(self, schedule: str, place: str, reason: str) -> None:
+        super().__init__(schedule, place, reason)
+        self.schedule, self.place, self.reason = schedule, place, reason
+
+    def __str__(self) -> str:
+        return f"schedule {self.schedule!r} ({self.place}): {self.reason}"

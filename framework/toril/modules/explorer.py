@@ -15,11 +15,10 @@ from toril.di import ApplicationContext, Binding, Graph, own_metadata, place_of
 from toril.modules.decorators import ProcessMetadata, ProcessorMetadata, handlers_in, listeners_in
 from toril.modules.tokens import QueueToken
 from toril.queues.job_def import JobDef
+from toril.queues.listeners import LocalEvent
 from toril.queues.options import NO_OPTIONS
-from toril.queues.payloads import PayloadType
 from toril.queues.queue import Queue
-from toril.worker.listeners import LocalEvent
-from toril.worker.processor import annotated_types, is_async
+from toril.worker.signature import HandlerSignature, Types, read_handler
 
 DEFAULT_METHOD: Final = "process"
 """A processor without decorated methods may have one of this name, as in BullMQ's WorkerHost; it handles every name."""
@@ -39,25 +38,28 @@ class HandlerMethod:
         return getattr(self.processor.cls, self.method)
 
     @property
-    def is_async(self) -> bool:
-        return is_async(self.function)
-
-    @property
     def place(self) -> str:
         """Which method, and where it is written."""
         return f"{self.processor.cls.__name__}.{self.method} ({self.metadata.place})"
 
-    def types(self) -> tuple[PayloadType[Any], PayloadType[Any]]:
-        """The types of data and result, from the definition or from the annotation of the job.
+    @property
+    def definition(self) -> JobDef[Any, Any] | None:
+        """The definition that it was decorated with, if it was one."""
+        definition = self.metadata.definition
+        return definition if isinstance(definition, JobDef) else None
+
+    def signature(self) -> HandlerSignature:
+        """What it takes and returns. Raises ProcessorError where an annotation can't be read."""
+        is_unbound = inspect.isfunction(inspect.getattr_static(self.processor.cls, self.method))
+        return read_handler(self.function, skip_self=is_unbound, names=self.processor.metadata.names)
+
+    def types(self) -> Types:
+        """The types of data and result, from the definition or the annotations.
 
         Raises:
             ProcessorError, InvalidOptionError: they can't be read.
         """
-        definition = self.metadata.definition
-        if isinstance(definition, JobDef):
-            return definition.payload, definition.result
-        is_unbound = inspect.isfunction(inspect.getattr_static(self.processor.cls, self.method))
-        return annotated_types(self.function, skip_self=is_unbound, names=self.processor.metadata.names)
+        return self.signature().types(self.definition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,18 @@ def find_processors(graph: Graph) -> dict[str, list[Processor]]:
     """All providers whose class is decorated with `@processor`, by queue, in the order of the graph."""
     found: dict[str, list[Processor]] = {}
     for binding in graph.bindings:
-        # What a factory makes is known by its token only.
-        cls = binding.cls or (binding.token if isinstance(binding.token, type) else None)
-        metadata = own_metadata(cls, ProcessorMetadata)
-        if cls is not None and metadata is not None:
-            found.setdefault(metadata.queue, []).append(Processor(binding, cls, metadata))
+        processor = processor_of(binding)
+        if processor is not None:
+            found.setdefault(processor.queue, []).append(processor)
     return found
+
+
+def processor_of(binding: Binding) -> Processor | None:
+    """The processor that a binding provides, if it does."""
+    # What a factory makes is known by its token only.
+    cls = binding.cls or (binding.token if isinstance(binding.token, type) and not binding.is_alias else None)
+    metadata = own_metadata(cls, ProcessorMetadata)
+    return Processor(binding, cls, metadata) if cls is not None and metadata is not None else None
 
 
 def register_payloads(ctx: ApplicationContext) -> None:

@@ -15,7 +15,7 @@ from toril.clock import Clock, SystemClock
 from toril.di import JOB_REF, DynamicModule, Inject, Place, Provider, Scope, Token, caller_place, global_module, module, provide
 from toril.errors import InvalidOptionError
 from toril.modules.settings import TorilSettings
-from toril.modules.tokens import CLOCK, SERVER, QueueToken
+from toril.modules.tokens import CLOCK, SERVER, QueueOptionsToken, QueueToken
 from toril.queues.opening import open_server
 from toril.queues.options import NO_OPTIONS, JobOptions, QueueOptions
 from toril.queues.queue import Queue
@@ -62,11 +62,11 @@ class QueueEnvironment:
         return f"{self.prefix}-{options.prefix}" if self.is_test else options.prefix
 
 
-def environment_for_test(url: str, prefix: str) -> Callable[..., QueueEnvironment]:
-    """A factory for a test's environment: its server and prefix, with the defaults that the application sets itself."""
+def environment_at(url: str, prefix: str, *, is_test: bool) -> Callable[..., QueueEnvironment]:
+    """A factory for the environment of a test or a child process: this server and prefix, with the defaults that the application sets."""
 
     def make(root: Annotated[QueueModuleOptions | None, Inject(ROOT_OPTIONS)]) -> QueueEnvironment:
-        return QueueEnvironment(url, prefix, NO_OPTIONS if root is None else root.default_job_options, is_test=True)
+        return QueueEnvironment(url, prefix, NO_OPTIONS if root is None else root.default_job_options, is_test=is_test)
 
     return make
 
@@ -176,7 +176,7 @@ class QueueModule:
             InvalidOptionError: the function didn't return options of this queue.
         """
         QueueOptions(name)  # checks it
-        token = Token[QueueOptions](f"options of queue {name}")
+        token = QueueOptionsToken(name)
         made = provide(token, use_factory=cast("Callable[..., Any]", use_factory), inject=inject)
         return _queue_module(name, made, imports, (use_factory, inject), caller_place(1))
 
@@ -202,7 +202,7 @@ def _queue_options(queue: str | QueueOptions, default_job_options: JobOptions | 
 
 
 def _registered(options: QueueOptions, place: Place) -> DynamicModule:
-    token = Token[QueueOptions](f"options of queue {options.name}")
+    token = QueueOptionsToken(options.name)
     return _queue_module(options.name, provide(token, use_value=options), (), options, place)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from toril.clock import Clock
 from toril.di import Inject, Token, near
+from toril.queues.options import QueueOptions
 from toril.queues.queue import Queue
 from toril.wire.connection import Server
 
@@ -23,6 +24,13 @@ class QueueToken(Token[Queue[Any, Any]]):
     def unresolved_hint(self, tokens: Collection[object]) -> str | None:
         """What to do when no module registers it."""
         return queue_hint(self.token_name, tokens)
+
+
+class QueueOptionsToken(Token[QueueOptions]):
+    """Stands for the options with which one queue was registered."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"options of queue {queue}")
 
 
 class InjectQueue(Inject):

@@ -1,7 +1,8 @@
 """Makes the workers of an application from its processors, and runs them together.
 
 A processor that is a singleton is called directly. One that lives as long as a job (it asks for the job, for a JobLogger, for a
-session…) is made for each attempt, inside a scope that closes after the handler has returned and its result was serialised.
+session…) is made for each attempt, inside a scope that closes after the handler has returned and its result was serialised;
+so is one whose method asks for such things.
 Its listeners get a scope of their own for each call.
 """
 
@@ -9,31 +10,43 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, Collection, Sequence
+import operator
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Any, cast
 
+from toril.callables import is_async
 from toril.di import ApplicationContext, Graph, JobPlan, Scope
 from toril.durations import Duration
 from toril.errors import InvalidOptionError, QueueClosedError
+from toril.modules.child_programs import application_program
+from toril.modules.connections import find
 from toril.modules.decorators import ProcessorFields
 from toril.modules.explorer import HandlerMethod, Processor, find_processors
+from toril.modules.handler_providers import HandlerToken
+from toril.modules.roles import ROLES, Role
+from toril.modules.schedule_explorer import schedule_queue
+from toril.modules.schedule_registry import SchedulerRegistry
 from toril.modules.tokens import QueueToken, queue_hint
-from toril.telemetry.context import LOG_CONTEXT
-from toril.worker.listeners import Listener, LocalEvent
+from toril.queues.listeners import WITH_JOB, Listener, LocalEvent
+from toril.queues.queue import Queue
 from toril.worker.options import WorkerOptions
-from toril.worker.processor import Handler, HandlerCall, JobScope, is_async
+from toril.worker.processor import Handler, HandlerCall, JobScope
 from toril.worker.worker import Worker
 
-WITHOUT_JOB: Final[frozenset[LocalEvent]] = frozenset({"error"})
-"""What is heard without a job: nothing that the listener's class needs may ask for one."""
 
+def served_queues(graph: Graph, roles: Collection[Role] = ROLES, only_queues: Collection[str] | None = None) -> list[str]:
+    """The names of the queues that a process with these roles works on: those that have handlers, then that of the schedules.
 
-def served_queues(graph: Graph) -> list[str]:
-    """The names of the queues that have handlers, in the order of the graph."""
-    return [name for name, processors in find_processors(graph).items() if any(one.handlers for one in processors)]
+    Args:
+        only_queues: leave out others of those that have handlers.
+    """
+    by_queue, schedules = find_processors(graph), schedule_queue(graph)
+    served = [name for name, processors in by_queue.items() if any(one.handlers for one in processors)]
+    names = [name for name in served if only_queues is None or name in only_queues] if "worker" in roles else []
+    return [*names, schedules] if schedules is not None and "scheduler" in roles else names
 
 
 def check_served(graph: Graph, queues: Collection[str], option: str) -> None:
@@ -52,7 +65,7 @@ def make_workers(
     overrides: ProcessorFields | None = None,
     shutdown_timeout: Duration | None = None,
 ) -> list[Worker]:
-    """One worker for each queue that has handlers.
+    """One worker for each queue that has handlers, and one for the queue of schedules.
 
     Args:
         ctx: created, its singletons exist.
@@ -61,8 +74,17 @@ def make_workers(
         shutdown_timeout: as in `WorkerOptions`.
     """
     by_queue = find_processors(ctx.graph)
-    wanted = [name for name in served_queues(ctx.graph) if only_queues is None or name in only_queues]
-    return [_make_worker(ctx, name, by_queue[name], overrides, shutdown_timeout) for name in wanted]
+    workers: list[Worker] = []
+    for name in served_queues(ctx.graph):
+        if only_queues is not None and name not in only_queues:
+            continue
+        if name != schedule_queue(ctx.graph):
+            workers.append(_make_worker(ctx, name, by_queue[name], overrides, shutdown_timeout))
+            continue
+        registry: object = find(ctx, SchedulerRegistry)
+        if isinstance(registry, SchedulerRegistry):  # else a test's own object in its place
+            workers.append(Worker(registry.queue, registry.handlers, _worker_options((), overrides, shutdown_timeout)))
+    return workers
 
 
 def _make_worker(
@@ -78,12 +100,29 @@ def _make_worker(
     options |= overrides or {}
     if shutdown_timeout is not None:
         options["shutdown_timeout"] = shutdown_timeout
-    handlers = [_bind_handler(ctx, one) for processor in processors for one in processor.handlers]
-    worker = Worker(ctx.get(QueueToken(queue)), handlers, WorkerOptions(**options))
+    handlers = [_handler_for(ctx, one) for processor in processors for one in processor.handlers]
+    return Worker(ctx.get(QueueToken(queue)), handlers, _worker_options(processors, overrides, shutdown_timeout))
+
+
+def _worker_options(processors: Sequence[Processor], overrides: ProcessorFields | None, shutdown_timeout: Duration | None) -> WorkerOptions:
+    options: dict[str, Any] = {}
     for processor in processors:
-        for method, event in processor.listeners:
-            worker.on(event, _bind_listener(ctx, processor, method, event))
-    return worker
+        options |= processor.metadata.options
+    options |= overrides or {}
+    if shutdown_timeout is not None:
+        options["shutdown_timeout"] = shutdown_timeout
+    return WorkerOptions(**options)
+
+
+def bind_listeners(ctx: ApplicationContext) -> None:
+    """Let the processors' listeners hear of their queues: of what workers and calls in this process do."""
+    for name, processors in find_processors(ctx.graph).items():
+        queue: object = ctx.get(QueueToken(name))
+        if not isinstance(queue, Queue):  # pyright: ignore[reportUnnecessaryIsInstance]  # a test's own object in its place
+            continue
+        for processor in processors:
+            for method, event in processor.listeners:
+                queue.on(event, _bind_listener(ctx, processor, method, event))
 
 
 # ── running them together ─────────────────────────────────────────────────────────────────────────────────────
@@ -148,12 +187,13 @@ def _begun(workers: Sequence[Worker]) -> int:
 
 def handler_of(one: HandlerMethod, *, call: HandlerCall | None = None, scope: JobScope | None = None) -> Handler:
     """What the worker needs to know of a method. Raises what `HandlerMethod.types` and `Handler` raise."""
-    payload, result = one.types()
+    signature = one.signature()
+    payload, result = signature.types(one.definition)
     return Handler(
         name=one.metadata.name,
         call=call,
         scope=scope,
-        is_async=one.is_async,
+        is_async=signature.is_async,
         payload=payload,
         result=result,
         concurrency=one.metadata.concurrency,
@@ -162,24 +202,57 @@ def handler_of(one: HandlerMethod, *, call: HandlerCall | None = None, scope: Jo
     )
 
 
+def handlers_here(ctx: ApplicationContext, queue: str) -> list[Handler]:
+    """The handlers of a queue as they run in this very process: what a child process serves."""
+    return [_bind_handler(ctx, one) for processor in find_processors(ctx.graph).get(queue, ()) for one in processor.handlers]
+
+
+def _handler_for(ctx: ApplicationContext, one: HandlerMethod) -> Handler:
+    if one.metadata.executor != "process":
+        return _bind_handler(ctx, one)
+    program = application_program(ctx, one.processor.binding)
+    return replace(handler_of(one, call=one.function), program=program, max_jobs_per_child=one.metadata.max_jobs_per_child)
+
+
 def _bind_handler(ctx: ApplicationContext, one: HandlerMethod) -> Handler:
-    binding = one.processor.binding
+    binding, signature = one.processor.binding, one.signature()
+    if signature.others:
+        return _bind_injected(ctx, one)
     if binding.scope is Scope.SINGLETON:
-        return handler_of(one, call=getattr(ctx.instance_of(binding), one.method))
-    return handler_of(one, scope=functools.partial(_Scoped, ctx, ctx.plan_for(binding), one.method))
+        return handler_of(one, call=signature.filled(getattr(ctx.instance_of(binding), one.method), {}))
+    method: Callable[[Any], Any] = operator.attrgetter(one.method)
+
+    def fill(processor: object) -> HandlerCall:
+        return signature.filled(method(processor), {})
+
+    call_of = method if signature.takes_only_the_job else fill
+    return handler_of(one, scope=functools.partial(_Scoped, ctx, ctx.plan_for(binding), call_of))
+
+
+def _bind_injected(ctx: ApplicationContext, one: HandlerMethod) -> Handler:
+    """A handler with parameters that the container fills: once and for all, if all of them stay."""
+    binding = ctx.graph.find(one.processor.binding.node, HandlerToken(one))
+    assert binding is not None  # the graph was built with it
+    plan = ctx.plan_for(binding)
+    if binding.has_fixed_parts:
+        return handler_of(one, call=plan.build(ctx.job_scope(None) if plan.is_tracked else None))
+    return handler_of(one, scope=functools.partial(_Scoped, ctx, plan, _unchanged))
+
+
+def _unchanged(call: HandlerCall) -> HandlerCall:
+    return call
 
 
 def _bind_listener(ctx: ApplicationContext, processor: Processor, method: str, event: LocalEvent) -> Listener:
     binding = processor.binding
     if binding.scope is Scope.SINGLETON:
         return cast("Listener", getattr(ctx.instance_of(binding), method))
-    plan, without_job = ctx.plan_for(binding), EventContext(processor.queue, event)
+    plan, listener_of = ctx.plan_for(binding), operator.attrgetter(method)
 
     @functools.wraps(getattr(processor.cls, method))  # so that a log line about it names the listener
     async def call_in_scope(*args: Any) -> None:  # noqa: ANN401 -- each event has arguments of its own
-        job = None if event in WITHOUT_JOB else args[0]
-        LOG_CONTEXT.set(job or without_job)
-        async with _Scoped(ctx, plan, method, job) as listener:
+        job = args[0] if event in WITH_JOB else None
+        async with _Scoped(ctx, plan, listener_of, job) as listener:
             # A plain function must not block the loop here either.
             await (listener(*args) if is_async(listener) else asyncio.to_thread(listener, *args))
 
@@ -187,35 +260,23 @@ def _bind_listener(ctx: ApplicationContext, processor: Processor, method: str, e
 
 
 class _Scoped:
-    """The scope of one call: makes the processor, hands out its bound method, closes what was opened.
+    """The scope of one call: makes what the plan makes, hands out what is to be called, closes what was opened.
 
     A class, since the same as a generator costs each job 2 µs more (measured: 5 against 3).
     """
 
-    __slots__ = ("_method", "_plan", "_scope")
+    __slots__ = ("_call_of", "_plan", "_scope")
 
-    def __init__(self, ctx: ApplicationContext, plan: JobPlan, method: str, job: object) -> None:
-        self._scope, self._plan, self._method = ctx.job_scope(job), plan, method
+    def __init__(self, ctx: ApplicationContext, plan: JobPlan, call_of: Callable[[Any], Any], job: object) -> None:
+        self._scope, self._plan, self._call_of = ctx.job_scope(job), plan, call_of
 
     async def __aenter__(self) -> Any:  # noqa: ANN401 -- a handler or listener, which take what they want
         await self._scope.__aenter__()
         try:
-            return getattr(await self._scope.build(self._plan), self._method)
+            return self._call_of(await self._scope.build(self._plan))
         except BaseException as error:
             await self._scope.__aexit__(type(error), error, error.__traceback__)
             raise
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._scope.__aexit__(kind, error, trace)
-
-
-@dataclass(frozen=True, slots=True)
-class EventContext:
-    """Stands where a job would, in the logs of a listener that hears of something without one."""
-
-    queue: str
-    event: str
-
-    def log_fields(self) -> dict[str, object]:
-        """What a log line of the listener is bound to."""
-        return {"queue": self.queue, "queue_event": self.event}

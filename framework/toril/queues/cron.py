@@ -37,6 +37,8 @@ ALIASES: Final = {
 
 FIELDS: Final = ("second", "minute", "hour", "day of month", "month", "day of week")
 
+_LONGEST_GAP: Final = timedelta(hours=25)
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -85,11 +87,16 @@ def _by_elapsed_time(fields: str, after: datetime, zone: ZoneInfo) -> datetime:
 
 def _by_wall_clock(fields: str, after: datetime, zone: ZoneInfo) -> datetime:
     local = after.astimezone(zone).replace(tzinfo=None)
-    # A skipped time is shifted behind later ones of the wall clock, so begin well before the moment.
-    for wall in CronSim(fields, local - timedelta(hours=3)):
+    # Skipped times are shifted behind later ones of the wall clock, so look back by what was skipped: a whole day in some zones.
+    skipped = local - (after - _LONGEST_GAP).astimezone(zone).replace(tzinfo=None) - _LONGEST_GAP
+    first: datetime | None = None
+    for wall in CronSim(fields, local - max(skipped, timedelta())):
         found = _instant(wall, zone)
-        if found > after:
-            return found
+        if found <= after:
+            continue
+        first = found if first is None else min(first, found)
+        if found.astimezone(zone).replace(tzinfo=None) == wall:
+            return first  # not shifted, so nothing that follows can come before it
     raise StopIteration
 
 

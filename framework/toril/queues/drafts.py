@@ -144,7 +144,9 @@ def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int) -> NewJob:
     options, opts = recipe.options, recipe.opts
     if draft.options is not NO_OPTIONS:
         options = draft.options.merged_over(recipe.options)
-        opts = encode_job_options(options)
+        opts = encode_job_options(options, _expiry_ms(options, now_ms))
+    elif options.expires_in is not None:
+        opts = encode_job_options(options, _expiry_ms(options, now_ms))
     if options.size_limit is not None and len(data) > options.size_limit:
         raise PayloadTooLargeError(draft.name, len(data), options.size_limit)
     delay_ms, timestamp_ms = options.delay_ms or 0, options.timestamp_ms
@@ -160,6 +162,10 @@ def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int) -> NewJob:
         bool(options.lifo),
         options.job_id or "",
     )
+
+
+def _expiry_ms(options: JobOptions, now_ms: int) -> int | None:
+    return None if options.expires_in_ms is None else now_ms + (options.delay_ms or 0) + options.expires_in_ms
 
 
 def record_of(job_id: str, job: NewJob) -> JobRecord:

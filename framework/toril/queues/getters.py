@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, Generic
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal
 
 from typing_extensions import TypeVar
 
@@ -17,6 +18,20 @@ DataT = TypeVar("DataT", default=Any)
 ResultT = TypeVar("ResultT", default=Any)
 
 _MOST_REFILLS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """How many jobs have ended in one way."""
+
+    count: int
+    """Since somebody began to count."""
+    per_minute: list[int]
+    """In each full minute, the latest first."""
+    counted_at_ms: int
+    """When the latest full minute was closed."""
+    counted: int
+    """And `count` then."""
 
 
 class QueueGetters(Generic[DataT, ResultT]):
@@ -123,6 +138,19 @@ class QueueGetters(Generic[DataT, ResultT]):
     async def get_failed_count(self) -> int:
         """How many failed jobs are kept."""
         return await self._count("failed")
+
+    async def get_metrics(self, state: Literal["completed", "failed"], start: int = 0, end: int = -1) -> Metrics:
+        """How many jobs have ended so, minute by minute, as far as the queue's workers count them (`WorkerOptions.metrics`).
+
+        Args:
+            state: completed or failed.
+            start: the first minute to return; 0 is the latest one that is over.
+            end: the last one, included.
+        """
+        if state not in ("completed", "failed"):
+            raise InvalidOptionError("state", state, 'what is counted is "completed" and "failed"')
+        (count, at_ms, at_count), per_minute = await (await self._use()).metrics(state, start, end)
+        return Metrics(count, per_minute, at_ms, at_count)
 
     async def _count(self, state: JobState) -> int:
         return (await self.get_job_counts(state))[state]

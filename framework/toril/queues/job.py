@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 
 from toril.durations import Duration, to_ms
 from toril.errors import JobNotFoundError
-from toril.queues.option_values import moment, stored_options
+from toril.queues.option_values import moment, stored_options, waiting_from
 from toril.queues.options import JobOptions
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
 from toril.queues.states import JobState
@@ -258,6 +258,7 @@ class Job(Generic[DataT, ResultT]):
         """Run it now instead of at its time. Raises JobStateError unless it is delayed."""
         await self.queue.commands.promote(self.id)
         self.record.delay_ms = 0
+        self.queue.listeners.tell("waiting", self.id)
 
     async def change_delay(self, delay: Duration) -> None:
         """Let it wait so long from now on. Raises JobNotFoundError, and JobStateError unless it is delayed."""
@@ -281,14 +282,26 @@ class Job(Generic[DataT, ResultT]):
 
         Args:
             state: where it is.
-            reset_attempts: forget the attempts made and started, so that it has all of its attempts again.
+            reset_attempts: forget the attempts made and started, so that it has all of its attempts again (and, with `expires_in`,
+                all of its time to wait).
 
         Raises:
             JobNotFoundError, JobStateError
         """
+        await self.queue.open()
         await self.queue.commands.retry_job(
-            self.id, state, lifo=self.options.lifo or False, reset_made=reset_attempts, reset_started=reset_attempts
+            self.id,
+            state,
+            lifo=self.options.lifo or False,
+            reset_made=reset_attempts,
+            reset_started=reset_attempts,
+            opts=waiting_from(self.record.opts, self.queue.clock.now_ms()) if reset_attempts else b"",
         )
+        self.queue.listeners.tell("waiting", self.id)
+
+    async def cancel(self, reason: str = "on request") -> JobState:
+        """Cancel the job, as `Queue.cancel` does."""
+        return await self.queue.cancel(self.id, reason)
 
     async def remove(self) -> bool:
         """Remove the job, as `Queue.remove` does."""

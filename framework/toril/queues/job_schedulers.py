@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from toril.queues.job import Job
     from toril.queues.queue import Queue
 
-_OURS: Final = frozenset({"repeatJobKey", "jobId", "delay", "timestamp", "repeat", "prevMillis"})
-"""What an iteration's options hold besides the template's."""
+_OURS: Final = frozenset({"repeatJobKey", "jobId", "delay", "timestamp", "repeat", "prevMillis", "expiresIn", "expiresAt"})
+"""What an iteration's options hold besides the template's. (They don't expire: the queue's default for that isn't meant for them.)"""
 
-_NOT_IN_TEMPLATES: Final = ("job_id", "delay", "timestamp")
+_NOT_IN_TEMPLATES: Final = ("job_id", "delay", "timestamp", "expires_in")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ class JobSchedulers:
             rule: when.
             name: name of the jobs; by default the scheduler's id.
             data: their data.
-            options: theirs; an id, a delay or a timestamp can't be among them.
+            options: theirs; an id, a delay, a timestamp or `expires_in` can't be among them.
 
         Raises:
             InvalidOptionError: of the options, or an end that has passed.
@@ -146,7 +146,7 @@ class JobSchedulers:
         now_ms = self._queue.clock.now_ms()
         for option in _NOT_IN_TEMPLATES:
             if getattr(options, option) is not None:
-                raise InvalidOptionError(option, getattr(options, option), "each of a scheduler's jobs gets its own: leave it out")
+                raise InvalidOptionError(option, getattr(options, option), "the jobs of a scheduler can't have it: leave it out")
         if rule.end_ms is not None and rule.end_ms <= now_ms:
             raise InvalidOptionError("end", rule.end, "it has passed")
         job = self._queue.encode(self._queue.job(name or scheduler_id, {} if data is None else data, options=options))

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 from toril.queues.options import NO_OPTIONS, Backoff, JobOptions, KeepJobs
+from toril.wire.codec import from_json_or, to_json
 from toril.wire.option_names import BackoffValues, KeepValues, OptionValues, decode_options, encode_options
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -16,9 +17,11 @@ _LONGEST_MS: Final = timedelta.max // timedelta(milliseconds=1)
 _NOTHING_SAID: Final[dict[str, Any]] = dict.fromkeys(JobOptions.__dataclass_fields__)
 
 
-def encode_job_options(options: JobOptions) -> bytes:
-    """The JSON text that goes into the job's hash."""
+def encode_job_options(options: JobOptions, expires_at_ms: int | None = None) -> bytes:
+    """The JSON text that goes into the job's hash. `expires_at_ms`: what became of `expires_in`, which depends on the time."""
     values: dict[str, Any] = {}
+    if expires_at_ms is not None:
+        values["expires_at_ms"] = expires_at_ms
     for name, value in options.said().items():
         match name:
             case "delay":
@@ -31,6 +34,8 @@ def encode_job_options(options: JobOptions) -> bytes:
                 values[name] = _backoff_values(value)
             case "remove_on_complete" | "remove_on_fail":
                 values[name] = _keep_values(value)
+            case "expires_in":
+                values["expires_in_ms"] = options.expires_in_ms
             case "job_id" if value == "":
                 pass
             case _:
@@ -55,6 +60,8 @@ def stored_options(text: bytes) -> JobOptions:
                 said["delay"] = _duration(cast("int", value))
             case "timeout_ms":
                 said["timeout"] = _duration(cast("int", value)) or None
+            case "expires_in_ms":
+                said["expires_in"] = _duration(cast("int", value))
             case "timestamp_ms":
                 said["timestamp"] = moment(cast("int", value))
             case "backoff":
@@ -62,11 +69,23 @@ def stored_options(text: bytes) -> JobOptions:
                 said[name] = _stored_backoff(wait["strategy"], wait.get("delay_ms"), wait.get("jitter", 0.0), wait.get("cap_ms"))
             case "remove_on_complete" | "remove_on_fail":
                 said[name] = _stored_keep(cast("bool | int | KeepValues", value))
-            case "others":
+            case "others" | "expires_at_ms":
                 pass
             case _:
                 said[name] = value
     return JobOptions.unchecked(said)
+
+
+def stored_expiry_ms(text: bytes) -> int | None:
+    """Until when a job with these options may wait; None: for ever."""
+    return decode_options(text).get("expires_at_ms") if b"expiresAt" in text else None
+
+
+def waiting_from(text: bytes, now_ms: int) -> bytes:
+    """Stored options of a job that begins to wait anew; empty if they say the same as before."""
+    wire = from_json_or(text, {})
+    expires_in_ms = decode_options(text).get("expires_in_ms")
+    return b"" if expires_in_ms is None else to_json({**wire, "expiresAt": now_ms + expires_in_ms}, "the options of a job")
 
 
 def moment(ms: int) -> datetime:

@@ -135,6 +135,7 @@ class JobOptionFields(TypedDict, total=False):
     priority: int | None
     lifo: bool | None
     timeout: Duration | None
+    expires_in: Duration | None
     remove_on_complete: bool | int | KeepJobs | None
     remove_on_fail: bool | int | KeepJobs | None
     job_id: str | None
@@ -165,6 +166,8 @@ class JobOptions:
     """Run it before those that wait already. Means nothing together with `delay` or `priority`."""
     timeout: Duration | None = None
     """How long one attempt may run before its handler is cancelled and the attempt counts as failed."""
+    expires_in: Duration | None = None
+    """How long it may wait for its first attempt, from when it may run; a worker that takes it later fails it without running it."""
     remove_on_complete: bool | int | KeepJobs | None = None
     """True: gone as soon as it has completed. A number: only the newest so many stay. Not set: the worker's rule."""
     remove_on_fail: bool | int | KeepJobs | None = None
@@ -190,6 +193,7 @@ class JobOptions:
         check_timestamp(self.timestamp)
         check_duration(self, "delay")
         check_duration(self, "timeout")
+        check_duration(self, "expires_in")
         if self.timeout_ms == 0:
             raise InvalidOptionError("timeout", self.timeout, "no handler ends in no time; leave the option out for no timeout")
         if self.backoff is not None and type(self.backoff) is not Backoff:
@@ -206,6 +210,10 @@ class JobOptions:
     @property
     def timeout_ms(self) -> int | None:
         return ms_of(self.timeout)
+
+    @property
+    def expires_in_ms(self) -> int | None:
+        return ms_of(self.expires_in)
 
     @property
     def timestamp_ms(self) -> int | None:
@@ -249,6 +257,30 @@ NO_OPTIONS: Final = JobOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """How many jobs may start in how long: `RateLimit(max=10, duration="1s")`.
+
+    Raises:
+        InvalidOptionError, InvalidDurationError
+    """
+
+    max: int
+    duration: Duration
+
+    def __post_init__(self) -> None:
+        if self.max is None:  # pyright: ignore[reportUnnecessaryComparison]  # an untyped caller
+            raise InvalidOptionError("max", self.max, "write how many jobs may start")
+        check_whole("max", self.max, 1)
+        check_duration(self, "duration")
+        if not self.duration_ms:
+            raise InvalidOptionError("duration", self.duration, "a limit needs a span of time, such as 1s")
+
+    @property
+    def duration_ms(self) -> int:
+        return ms_of(self.duration) or 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueOptions:
     """A queue as an application registers it.
 
@@ -267,7 +299,11 @@ class QueueOptions:
     """The same for failed jobs."""
     max_events: int | None = None
     """About how many events the stream keeps; not set: what stands in the server already, else 10,000."""
+    dead_letter: str | None = None
+    """Name of the queue that gets a `failed-job` for each job that fails for good; it must be registered, too."""
 
     def __post_init__(self) -> None:
+        if self.dead_letter == self.name:
+            raise InvalidOptionError("dead_letter", self.dead_letter, "a queue can't be its own: register another one")
         QueueKeys(DEFAULT_PREFIX if self.prefix is None else self.prefix, self.name)  # checks both names
         check_whole("max_events", self.max_events, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import cached_property
@@ -15,18 +15,21 @@ from typing_extensions import TypeVar, Unpack
 from toril.cancellation import run_to_end
 from toril.clock import Clock, SystemClock
 from toril.durations import Duration, to_ms
-from toril.errors import QueueClosedError, TorilError
+from toril.errors import InvalidOptionError, QueueClosedError, TorilError
+from toril.queues.dead_letters import DeadLetters
 from toril.queues.drafts import MISSING, JobDraft, KnownName, Recipe, Recipes, draft_of, new_job, record_of
 from toril.queues.getters import QueueGetters
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
 from toril.queues.job_schedulers import JobSchedulers
+from toril.queues.limits import QueueLimits
+from toril.queues.listeners import EventSource, Listeners
 from toril.queues.opening import open_server
 from toril.queues.option_checks import check_whole
-from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, KeepJobs
+from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, KeepJobs, keep_text
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
 from toril.queues.results import Results
-from toril.queues.states import JobState, state_key
+from toril.queues.states import JobState, state_key, state_of_key
 from toril.queues.type_arguments import type_arguments
 from toril.wire.codec import JobRecord
 from toril.wire.commands import NewJob, QueueCommands
@@ -39,7 +42,7 @@ D = TypeVar("D")
 R = TypeVar("R")
 
 
-class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
+class Queue(QueueGetters[DataT, ResultT], QueueLimits, EventSource, Generic[DataT, ResultT]):
     """A queue of jobs: `async with Queue("emails") as emails: await emails.add("welcome", {"to": "ann@example.com"})`.
 
     Nothing connects before the first call. `Queue[Resize, str]("images")` says of what type all its jobs are; a `JobDef` says it
@@ -55,6 +58,7 @@ class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
         keep_completed: what its worker keeps of completed jobs that don't say it themselves; None keeps all.
         keep_failed: the same for failed jobs.
         max_events: about how many events the stream keeps; not set: what stands in the server already, else 10,000.
+        dead_letter: the queue, or its name, that gets a letter about each job that fails for good; see `dead_letters`.
 
     Raises:
         InvalidOptionError, InvalidRedisUrlError
@@ -72,6 +76,7 @@ class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
         keep_completed: KeepJobs | None = None,
         keep_failed: KeepJobs | None = None,
         max_events: int | None = None,
+        dead_letter: str | Queue[Any, Any] | None = None,
     ) -> None:
         check_whole("max_events", max_events, 1)
         self.keys = QueueKeys(prefix, name)
@@ -91,6 +96,15 @@ class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
         self._server = server
         self._commands = None if server is None else QueueCommands(server, self.keys)
         self._results: Results | None = None
+        self.listeners = Listeners(name)
+        self.on_added: list[Callable[[NewJob, str], object]] = []
+        """Called with each job that this object has added, as it went to the wire, and its id."""
+        self.letters: Queue[Any, Any] | None = None
+        """Where letters about jobs go that fail for good. Workers write them; nothing is sent through this object."""
+        if dead_letter is not None:
+            self.send_letters_to(
+                Queue(dead_letter, prefix=prefix, server=server, clock=clock) if isinstance(dead_letter, str) else dead_letter
+            )
 
     # ── open and close ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -139,6 +153,7 @@ class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
             self._is_closed = True
             if self._results is not None:
                 await self._results.aclose()
+            await self.listeners.aclose()
             await self._stack.aclose()
 
     async def __aenter__(self) -> Self:
@@ -230,11 +245,36 @@ class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
         if not encoded:
             return []
         ids = await commands.add(encoded, now_ms)
+        if self.on_added:
+            for job_id, job in zip(ids, encoded, strict=True):
+                for note in tuple(self.on_added):
+                    note(job, job_id)
+        if self.listeners.hears("waiting"):
+            for job_id in (job_id for job_id, job in zip(ids, encoded, strict=True) if job.delay_ms <= 0):
+                self.listeners.tell("waiting", job_id)
         return [self._job(record_of(job_id, job), draft.definition) for job_id, job, draft in zip(ids, encoded, drafts, strict=True)]
 
     def encode(self, draft: JobDraft[Any, Any]) -> NewJob:
         """What `add_many` would send for this draft: checked, with all options laid over each other. Raises what `add` raises."""
         return self._encode(0, 1, draft, self.clock.now_ms())
+
+    def send_letters_to(self, letters: Queue[Any, Any]) -> None:
+        """From now on let workers of this queue write a letter into that one about each job that fails for good.
+
+        Raises:
+            InvalidOptionError: it is this queue itself, or (on a Cluster) lies elsewhere: the prefixes need the same hash tag.
+        """
+        if letters.keys == self.keys:
+            raise InvalidOptionError("dead_letter", letters.name, "a queue can't be its own: name another one")
+        if not self.keys.shares_slot_with(letters.keys):
+            reason = f"both queues must lie in one slot, and their prefixes {self.prefix!r} and {letters.prefix!r} have different hash tags"
+            raise InvalidOptionError("dead_letter", letters.name, reason)
+        self.letters = letters
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        """The letters in **this** queue, if others name it as their `dead_letter`."""
+        return DeadLetters(self)
 
     @cached_property
     def job_schedulers(self) -> JobSchedulers:
@@ -258,7 +298,28 @@ class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
         """
         self._recipes.learn(name, KnownName(payload, result, options, has_timeout))
 
-    # ── removing ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── cancelling and removing ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def cancel(self, job_id: str, reason: str = "on request") -> JobState:
+        """Cancel a job, from any process: it fails for good with the reason `cancelled: …`, without a retry or a dead letter.
+
+        Returns:
+            Where the job was. `active`: its worker was told, cancels the handler at once, and then fails the job (a plain `def` in
+            a thread can't be stopped, but is told through `job.cancelled`, and what it returns no longer counts). In every other
+            state it has failed by now. A Node worker doesn't know this: a job that one runs goes on.
+
+        Raises:
+            JobNotFoundError
+            JobStateError: it has ended already, or is the pending iteration of a job scheduler (remove that instead).
+        """
+        commands = await self._use()
+        job = await self.get_job(job_id)
+        keep = keep_text(job.options.remove_on_fail)
+        if keep is None:
+            keep = keep_text(self.keep_failed) or ""
+        state = state_of_key(await commands.cancel(job_id, self.clock.now_ms(), reason, keep))
+        assert state is not None  # it was in one of them
+        return state
 
     async def remove(self, job_id: str) -> bool:
         """Remove a job and all that belongs to it. False if a worker is running it; True also if there is no such job.
@@ -266,17 +327,22 @@ class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
         Raises:
             JobStateError: it is the pending iteration of a job scheduler.
         """
-        return await (await self._use()).remove(job_id)
+        is_removed = await (await self._use()).remove(job_id)
+        if is_removed:
+            self.listeners.tell("removed", job_id)
+        return is_removed
 
     # ── all jobs at once ──────────────────────────────────────────────────────────────────────────────────────
 
     async def pause(self) -> None:
         """Stop all workers of the fleet, Node's included, from claiming; running jobs go on, adding goes on. May be called twice."""
         await (await self._use()).pause()
+        self.listeners.tell("paused")
 
     async def resume(self) -> None:
         """Let workers claim again. May be called twice."""
         await (await self._use()).resume()
+        self.listeners.tell("resumed")
 
     async def is_paused(self) -> bool:
         """Whether the queue is paused."""
@@ -309,7 +375,9 @@ class Queue(QueueGetters[DataT, ResultT], Generic[DataT, ResultT]):
             state: which jobs.
         """
         until_ms = self.clock.now_ms() - to_ms(grace, "grace")
-        return await (await self._use()).clean(state_key(state), until_ms, limit)
+        removed = await (await self._use()).clean(state_key(state), until_ms, limit)
+        self.listeners.tell("cleaned", len(removed), state)
+        return removed
 
     def __repr__(self) -> str:
         return f"<Queue {self.keys.qualified_name}>"

@@ -30,6 +30,9 @@ LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 _HANDLER_NAME: Final = "toril"
 
+_chosen: dict[str, Any] | None = None
+"""What `configure_logging` was last called with."""
+
 
 class LogEvent:
     """What our loggers hand to the standard library as `record.msg`: readable text for any formatter, data for ours."""
@@ -145,6 +148,8 @@ def configure_logging(
     for old in [old for old in root.handlers if old.name == _HANDLER_NAME]:
         root.removeHandler(old)
     root.addHandler(handler)
+    global _chosen  # noqa: PLW0603 -- the logging of a process is one
+    _chosen = {"log_format": log_format, "level": level, "levels": dict(levels or {})}
     for name, number in numbers.items():
         logging.getLogger(name).setLevel(number)
     structlog.configure(
@@ -158,6 +163,12 @@ def configure_logging(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,  # else a logger used before this call would never follow it
     )
+
+
+def chosen_logging() -> dict[str, Any] | None:
+    """The arguments by which a child process logs as this one does; None if `configure_logging` doesn't hold (any more)."""
+    is_in_force = any(handler.name == _HANDLER_NAME for handler in logging.getLogger().handlers)
+    return _chosen if is_in_force else None
 
 
 def _pipe(log_format: LogFormat, *, is_terminal: bool) -> list[Processor]:

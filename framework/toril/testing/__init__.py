@@ -3,8 +3,23 @@
 The pytest plugin `toril.testing.plugin` is on as soon as the library is installed.
 """
 
+from toril.testing.builder import Test, TestingModuleBuilder
 from toril.testing.clock import FakeClock
+from toril.testing.errors import LeakError, NeverEndsError, StillBusyError
 from toril.testing.eventually import eventually
-from toril.testing.module import Test, TestingModule, TestingModuleBuilder
+from toril.testing.module import TestingModule
+from toril.testing.recording import QueueSpy, RecordedJob, spy_on
 
-__all__ = ["FakeClock", "Test", "TestingModule", "TestingModuleBuilder", "eventually"]
+__all__ = [
+    "FakeClock",
+    "LeakError",
+    "NeverEndsError",
+    "QueueSpy",
+    "RecordedJob",
+    "StillBusyError",
+    "Test",
+    "TestingModule",
+    "TestingModuleBuilder",
+    "eventually",
+    "spy_on",
+]

@@ -8,12 +8,16 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from toril.clock import Timeout, Timer, real_sleep
 from toril.durations import Duration, to_ms
+from toril.queues.job import Job
+from toril.telemetry.context import LOG_CONTEXT
 
 _LOOK_S = 0.01
 """How often a waiting thread looks at the clock: the event that it waits for can't be set by the clock, too."""
@@ -22,14 +26,38 @@ _SETTLE_MS = 2_000
 _SETTLE_LOOK_MS = 2
 
 
+_HOUSEKEEPING: Final[ContextVar[bool]] = ContextVar("toril_housekeeping", default=False)
+
+
+@contextmanager
+def housekeeping() -> Generator[None]:
+    """Timers of tasks that are started in this block are no reason to stop while time passes, unless they are the user's own.
+
+    Handlers, schedules and listeners have a log context, and by that their timers are known.
+
+    A worker that has nothing to do sweeps, polls and renews again and again, and none of it would be missed.
+    """
+    token = _HOUSEKEEPING.set(True)
+    try:
+        yield
+    finally:
+        _HOUSEKEEPING.reset(token)
+
+
 class FakeTimer:
     """A callback that waits for its time."""
 
-    __slots__ = ("callback", "due_ms")
+    __slots__ = ("callback", "due_ms", "job", "matters", "sleeper")
 
     def __init__(self, due_ms: float, callback: Callable[[], object]) -> None:
         self.due_ms = due_ms
         self.callback: Callable[[], object] | None = callback
+        context = LOG_CONTEXT.get()
+        self.job: Job[object, object] | None = context if isinstance(context, Job) else None
+        """The job in whose handler it was made."""
+        self.matters = context is not None or not _HOUSEKEEPING.get()
+        self.sleeper: asyncio.Task[object] | None = None
+        """The task that sleeps until then."""
 
     def cancel(self) -> None:
         """Make sure that the callback doesn't run any more."""
@@ -53,11 +81,16 @@ class FakeClock:
         self._numbers = itertools.count()
         self._threads: dict[threading.Thread, float] = {}
         """Threads that wait, or did when their time came, and until when."""
+        self.last_fired: list[FakeTimer] = []
+        """The timers that the last move has run, without those that don't matter (see `housekeeping`)."""
 
     def now_ms(self) -> int:
         return int(self._now_ms)
 
     def call_later(self, delay_ms: float, callback: Callable[[], object]) -> Timer:
+        return self._call_later(delay_ms, callback)
+
+    def _call_later(self, delay_ms: float, callback: Callable[[], object]) -> FakeTimer:
         timer = FakeTimer(self._now_ms + max(delay_ms, 0), callback)
         heapq.heappush(self._timers, (timer.due_ms, next(self._numbers), timer))
         if delay_ms <= 0:
@@ -66,7 +99,8 @@ class FakeClock:
 
     async def sleep(self, delay_ms: float) -> None:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self.call_later(delay_ms, lambda: _wake(woken))
+        timer = self._call_later(delay_ms, lambda: _wake(woken))
+        timer.sleeper = asyncio.current_task()
         try:
             await woken
         finally:
@@ -83,6 +117,18 @@ class FakeClock:
         if event.is_set():
             self._threads.pop(thread, None)
         return event.is_set()
+
+    def next_due_ms(self) -> float | None:
+        """When the next timer that matters is due, after now."""
+        return min((timer.due_ms for timer in self._waiting() if timer.matters and timer.due_ms > self._now_ms), default=None)
+
+    def is_asleep(self, task: asyncio.Task[object] | None) -> bool:
+        """Whether this task waits for this clock, and for nothing else."""
+        return task is not None and any(timer.sleeper is task for timer in self._waiting())
+
+    def has_timers_of(self, job: object) -> bool:
+        """Whether something in this job's handler waits for this clock, be it only for the end of a timeout."""
+        return any(timer.job is job for timer in self._waiting())
 
     @property
     def waiting_threads(self) -> int:
@@ -104,6 +150,7 @@ class FakeClock:
     def advance(self, duration: Duration) -> None:
         """Jump forward; callbacks that become due are called at their time, before the clock moves on. Call it in the event loop."""
         target = self._now_ms + to_ms(duration, "advance")
+        self.last_fired = []
         while self._timers and self._timers[0][0] <= target:
             self._now_ms = max(self._now_ms, self._timers[0][0])
             self._run_due()
@@ -112,8 +159,14 @@ class FakeClock:
     def _run_due(self) -> None:
         while self._timers and self._timers[0][0] <= self._now_ms:
             _, _, timer = heapq.heappop(self._timers)
-            if timer.callback is not None:
-                timer.callback()
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                if timer.matters:
+                    self.last_fired.append(timer)
+                callback()
+
+    def _waiting(self) -> Generator[FakeTimer]:
+        return (timer for _, _, timer in self._timers if timer.callback is not None)
 
 
 class FakeTimeout:

@@ -1,158 +1,54 @@
-"""`Test.create_testing_module(...)`: an application for one test, with replacements, on a real server under a prefix of its own.
+"""`TestingModule`: a compiled application for one test. It runs jobs when the test says so, moves time, and tells what was added.
 
-    t = await (
-        Test.create_testing_module(imports=[EmailModule])
-        .override_provider(EmailProvider).use_value(FailingProvider())
-        .compile()
-    )
-    async with t:
-        await t.get(EmailService).send_welcome_email(user)
-        await t.drain("emails")
+Compiled, instances exist and no hook has run; entering the block runs the hooks. Workers run only when the test says so:
 
-Compiled, instances exist and no hook has run; entering the block runs the hooks. Workers run only when the test says so.
+    run_job       one job, to its end                 drain         what can run now
+    run_workers   for the time of a block             advance       what becomes due while time passes
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Final, Self, TypeVar, overload
 
-from toril.application import Application, graph_of
-from toril.clock import Clock
-from toril.di import ApplicationContext, DynamicModule, Overrides, Provider, Token, caller_namespace, module, provide
-from toril.di.places import Namespace
-from toril.di.tokens import ForwardRef
+from typing_extensions import Unpack
+
+from toril.application import Application
+from toril.clock import Clock, real_sleep
+from toril.di import ContextState, Token
 from toril.durations import Duration, to_ms
-from toril.errors import InvalidOptionError
-from toril.modules.connections import find
-from toril.modules.explorer import register_payloads
-from toril.modules.queue_module import ENVIRONMENT, environment_for_test
-from toril.modules.tokens import CLOCK, SERVER
-from toril.modules.workers import check_served, make_workers, running, wait_until_idle
+from toril.errors import InvalidOptionError, JobFailedError, JobRemovedError
+from toril.modules.connections import find, registered_queues
+from toril.modules.fleet import Fleet
+from toril.modules.tokens import SERVER
+from toril.modules.workers import check_served
+from toril.queues.drafts import MISSING
+from toril.queues.job import Job
+from toril.queues.job_def import JobDef
+from toril.queues.options import JobOptionFields, JobOptions
 from toril.queues.queue import Queue
-from toril.testing.clock import FakeClock
-from toril.testing.environment import TestEnvironment, current_environment
+from toril.testing.clock import FakeClock, housekeeping
+from toril.testing.crew import Crew
+from toril.testing.environment import TestEnvironment
+from toril.testing.errors import LeakError, NeverEndsError
+from toril.testing.expectations import Expectation, expectation
+from toril.testing.leaks import LeakCheck
+from toril.testing.recording import RecordedJob, record
+from toril.testing.single_job import Ends, serving_queue
 from toril.wire.commands import shift_ttls
+from toril.worker.executor import describe
 from toril.worker.worker import Worker
 
 T = TypeVar("T")
+D = TypeVar("D")
+R = TypeVar("R")
 
-
-class Test:
-    """Makes testing modules."""
-
-    __test__ = False  # not a test class
-
-    @staticmethod
-    def create_testing_module(
-        *, imports: Sequence[object] = (), providers: Sequence[object] = (), exports: Sequence[object] = ()
-    ) -> TestingModuleBuilder:
-        """Begin a testing module: a root module with these imports and providers."""
-        namespace = caller_namespace(1)
-        root = module(imports=imports, providers=providers, exports=exports)(type("TestingRootModule", (), {}))
-        return TestingModuleBuilder(root, namespace)
-
-
-class TestingModuleBuilder:
-    """Collects replacements until `compile`. Each method returns the builder."""
-
-    __test__ = False
-
-    def __init__(self, root: type, namespace: Namespace | None) -> None:
-        self._root = root
-        self._namespace = namespace
-        self._providers: list[Provider] = []
-        self._modules: dict[type | DynamicModule, type | DynamicModule | ForwardRef] = {}
-        self._mocker: Callable[[object], object] | None = None
-        self._clock: Clock | None = None
-        self._environment: TestEnvironment | None = None
-
-    def override_provider(self, token: object) -> ProviderOverride:
-        """Replace what every module provides under this token; say by what: `.use_value`, `.use_class`, `.use_factory`."""
-        return ProviderOverride(self, token)
-
-    def override_module(self, replaced: type | DynamicModule) -> ModuleOverride:
-        """Import another module wherever this one is imported: `.use_module(...)`."""
-        return ModuleOverride(self, replaced)
-
-    def use_mocker(self, mocker: Callable[[object], object]) -> Self:
-        """Inject what `mocker(token)` returns for everything that nothing provides; None: it stays missing."""
-        self._mocker = mocker
-        return self
-
-    def use_clock(self, clock: Clock) -> Self:
-        """Another clock than a `FakeClock` that begins at the real time; `SystemClock()` lets time pass by itself."""
-        self._clock = clock
-        return self
-
-    def use_server(self, url: str, prefix: str) -> Self:
-        """Another server than the plugin's; the caller removes what is left under the prefix."""
-        self._environment = TestEnvironment(url, prefix)
-        return self
-
-    def add_provider_override(self, provider: Provider) -> Self:
-        """Used by `override_provider`."""
-        self._providers.append(provider)
-        return self
-
-    def add_module_override(self, replaced: type | DynamicModule, by: type | DynamicModule) -> Self:
-        """Used by `override_module`."""
-        self._modules[replaced] = by
-        return self
-
-    async def compile(self) -> TestingModule:
-        """Check the graph and make the instances; no hook has run, no worker runs, nothing is connected.
-
-        Raises:
-            GraphErrors: with everything that is wrong; also for an override of something that isn't there.
-        """
-        clock: Clock = self._clock or FakeClock()
-        overrides = Overrides(providers=self._providers, modules=self._modules, mocker=self._mocker)
-        graph = graph_of(self._root, overrides=overrides, namespace=self._namespace)
-        environment = None
-        if graph.find_all(ENVIRONMENT):  # it has queues: give them this test's server, prefix and time
-            environment = self._environment or current_environment()
-            place = environment_for_test(environment.url, environment.prefix)
-            ours: list[Provider] = [provide(CLOCK, use_value=clock), provide(ENVIRONMENT, use_factory=place)]
-            overrides = replace(overrides, providers=[*ours, *self._providers])  # the test's own come last, and win
-            graph = graph_of(self._root, overrides=overrides, namespace=self._namespace)
-        ctx = ApplicationContext(graph)
-        await ctx.create()
-        register_payloads(ctx)
-        return TestingModule(Application(ctx), find(ctx, CLOCK) or clock, environment)
-
-
-class ProviderOverride:
-    """By what a provider is replaced."""
-
-    def __init__(self, builder: TestingModuleBuilder, token: Any) -> None:  # noqa: ANN401 -- whatever a token may be
-        self._builder, self._token = builder, token
-
-    def use_value(self, value: object) -> TestingModuleBuilder:
-        """This object."""
-        return self._builder.add_provider_override(provide(self._token, use_value=value))
-
-    def use_class(self, cls: type) -> TestingModuleBuilder:
-        """An instance of this class, made with its dependencies."""
-        return self._builder.add_provider_override(provide(self._token, use_class=cls))
-
-    def use_factory(self, factory: Callable[..., Any], inject: Sequence[object] | None = None) -> TestingModuleBuilder:
-        """What this function returns or yields; arguments as in `provide`."""
-        return self._builder.add_provider_override(provide(self._token, use_factory=factory, inject=inject))
-
-
-class ModuleOverride:
-    """By what a module is replaced."""
-
-    def __init__(self, builder: TestingModuleBuilder, replaced: type | DynamicModule) -> None:
-        self._builder, self._replaced = builder, replaced
-
-    def use_module(self, by: type | DynamicModule) -> TestingModuleBuilder:
-        """This module."""
-        return self._builder.add_module_override(self._replaced, by)
+_LOOK_MS: Final = 20
 
 
 class TestingModule:
@@ -160,12 +56,19 @@ class TestingModule:
 
     __test__ = False
 
-    def __init__(self, app: Application, clock: Clock, environment: TestEnvironment | None) -> None:
+    def __init__(self, app: Application, clock: Clock, environment: TestEnvironment | None, leaks: LeakCheck) -> None:
         self.app = app
         self.ctx = app.ctx
         self.clock = clock
         self._environment = environment
-        self._running: list[Worker] = []
+        self._leaks = leaks
+        self._is_closed = False
+        self._crew = Crew(self.ctx, clock)
+        self._ends: dict[str, Ends] = {}
+        self._advancing = asyncio.Lock()
+        self._added: list[RecordedJob] = []
+        for queue in registered_queues(self.ctx):
+            record(queue, self._added.append)
 
     @overload
     def get(self, token: Token[T]) -> T: ...
@@ -183,57 +86,253 @@ class TestingModule:
 
     async def init(self) -> None:
         """Run the hooks of starting, once. `async with` does it."""
-        await self.ctx.init()
+        with self._leaks.starting():
+            await self.ctx.init()
+        await self.app.schedules.reconcile()
 
     async def close(self) -> None:
-        """Run the hooks of stopping, and close everything; also before `init`, and a second time. `async with` does it."""
+        """Run the hooks of stopping, and close everything; also before `init`, and a second time. `async with` does it.
+
+        Raises:
+            LeakError: something that it had begun goes on: a task, a connection, a job.
+        """
+        if leaks := await self._close():
+            raise LeakError(leaks)
+
+    async def _close(self) -> list[str]:
+        if self._is_closed:
+            await self.app.stop()
+            return []
+        self._is_closed = True
+        server = find(self.ctx, SERVER) if self.ctx.state is not ContextState.CLOSED else None
+        leaks = await self._leaks.before_closing(self._crew, self._crew.used_queues)
         await self.app.stop()
+        return leaks + await self._leaks.after_closing(server)
 
     async def __aenter__(self) -> Self:
         await self.init()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.close()
+        leaks = await self._close()
+        if leaks and error is None:
+            raise LeakError(leaks)
+        if leaks and error is not None:  # what the test itself says is more important
+            error.add_note(str(LeakError(leaks)))
+
+    # ── running jobs ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def patience(self) -> timedelta:
+        """How long work may go on at one instant, in real time, before it counts as endless: 60 s unless set."""
+        return timedelta(milliseconds=self._crew.patience_ms)
+
+    @patience.setter
+    def patience(self, value: Duration) -> None:
+        self._crew.patience_ms = to_ms(value, "patience")
 
     async def drain(self, *queues: str) -> None:
         """Run the workers of these queues (none: of all) until nothing is left to run at this moment, and stop them.
 
-        What is delayed stays, retries with backoff among it: move the clock with `advance` and drain again.
+        What is delayed stays, retries with backoff among it, and what a rate limit holds back: `advance` lets time pass.
+
+        Raises:
+            InvalidOptionError: a queue has no processor here.
+            StillBusyError: it did not come to an end.
+        """
+        check_served(self.ctx.graph, queues, "drain")
+        async with self._crew.work(queues or self._crew.served(), beside_others=True) as workers:
+            await self._crew.settle(workers, jobs_may_wait=False)
+
+    @asynccontextmanager
+    async def run_workers(self, *queues: str) -> AsyncGenerator[None]:
+        """Run the workers of these queues for the block; `advance` lets time pass for them, too.
+
+        Without names those of all queues run, and all else that runs in a started application: listeners of the whole fleet, the
+        schedules that each process has for itself.
+
+        At its end jobs may come to theirs, but with a FakeClock those that wait for it are cancelled and put back.
 
         Raises:
             InvalidOptionError: a queue has no processor here.
         """
-        check_served(self.ctx.graph, queues, "drain")
-        workers = make_workers(self.ctx, only_queues=queues or None)
-        self._running += workers
-        try:
-            async with running(workers):
-                await wait_until_idle(workers)
-        finally:
-            self._running = [worker for worker in self._running if worker not in workers]
+        check_served(self.ctx.graph, queues, "run_workers")
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._crew.work(queues or self._crew.served()))
+            if not queues:
+                with housekeeping():
+                    await stack.enter_async_context(Fleet(self.ctx).running())
+                    await stack.enter_async_context(self.app.schedules.running(to_ms(self.app.shutdown_timeout, "shutdown_timeout")))
+                if isinstance(self.clock, FakeClock):
+                    stack.callback(self.app.schedules.force)  # its stop would wait for the clock, which stands still
+            yield
+
+    @overload
+    async def run_job(
+        self,
+        name: JobDef[D, R],
+        data: D | Mapping[str, object],
+        *,
+        queue: str | None = None,
+        options: JobOptions | None = None,
+        **fields: Unpack[JobOptionFields],
+    ) -> R: ...
+    @overload
+    async def run_job(
+        self, name: JobDef[None, R], *, queue: str | None = None, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+    ) -> R: ...
+    @overload
+    async def run_job(
+        self,
+        name: str,
+        data: object = ...,
+        *,
+        queue: str | None = None,
+        options: JobOptions | None = None,
+        **fields: Unpack[JobOptionFields],
+    ) -> Any: ...  # noqa: ANN401 -- a mere name says no type
+    async def run_job(
+        self,
+        name: Any,
+        data: Any = MISSING,
+        *,
+        queue: str | None = None,
+        options: JobOptions | None = None,
+        **fields: Unpack[JobOptionFields],
+    ) -> Any:
+        """Add a job, run the worker of its queue until this job has ended, and return what its handler returned.
+
+        With a FakeClock time passes as the job needs it: for its delay, and for its retries with their backoff. Other jobs of the
+        queue that can run meanwhile do.
+
+        Args:
+            name: as in `Queue.add`, as the data and the options are.
+            queue: where it is added; needed only where the processors of several queues handle jobs of this name.
+
+        Raises:
+            InvalidOptionError: no processor handles it, or those of several queues do.
+            JobFailedError: it failed for good; its `__cause__` is what the handler raised in the last attempt, the very object.
+            JobRemovedError: it was removed before it ended.
+            NeverEndsError, StillBusyError: it does not come to its end.
+            Others: what `Queue.add` raises.
+        """
+        job_name: str = getattr(name, "name", name)  # of a definition, or the name itself
+        target = self.queue(serving_queue(self.ctx.graph, job_name, queue))
+        ends = self._ends.get(target.name) or self._ends.setdefault(target.name, Ends(target))
+        with ends.watched():
+            job: Job[Any, Any] = await target.add(name, data, options=options, **fields)
+            async with self._crew.work([target.name]) as workers:
+                end = await self._run_to_end(job, ends, workers)
+        if isinstance(end, BaseException):
+            raise JobFailedError(job.id, target.name, describe(end)) from end
+        return job.read_result(end)
+
+    async def _run_to_end(self, job: Job[Any, Any], ends: Ends, workers: Sequence[Worker]) -> bytes | BaseException:
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._crew.patience_ms / 1_000
+        while True:
+            clock = self.clock if isinstance(self.clock, FakeClock) else None
+            await self._crew.settle(workers, jobs_may_wait=clock is not None, is_over=lambda: ends.find(job.id) is not None)
+            if (end := ends.find(job.id)) is not None:
+                return end
+            [found] = await job.queue.commands.find_ends([job.id])  # it may have ended without a worker of ours
+            if found is None:
+                raise JobRemovedError(job.id, job.queue_name)
+            if found.has_ended and found.return_value is not None:
+                return found.return_value
+            if found.has_ended:
+                raise JobFailedError(job.id, job.queue_name, found.failed_reason)
+            stop_ms = None if clock is None else await self._crew.next_stop_ms(clock, workers)
+            if loop.time() > give_up_at or (clock is not None and stop_ms is None):
+                raise NeverEndsError(job.id, job.queue_name, await job.get_state() or "removed")
+            if clock is None or stop_ms is None:
+                await real_sleep(_LOOK_MS)  # its events could wake us, but neither those of the clock nor of other processes
+            else:
+                await self._jump(clock, max(math.ceil(stop_ms) - clock.now_ms(), 0))
+
+    # ── what was added ────────────────────────────────────────────────────────────────────────────────────────
+
+    def assert_enqueued(
+        self,
+        name: str | JobDef[Any, Any],
+        data: object = None,
+        *,
+        queue: str | None = None,
+        times: int | None = None,
+        **options: Unpack[JobOptionFields],
+    ) -> list[RecordedJob]:
+        """Assert that such a job was added through this module's queues since it was compiled, whatever has become of it; all such jobs.
+
+        Args:
+            name: its name, or its definition.
+            data: a mapping must be part of the payload, at every level; anything else, a model say, must be all of it.
+            queue: which queue; by default any.
+            times: exactly how many of them; by default at least one.
+            options: options that it must have, by their names in `add`; others don't count: `priority=1, delay="5m"`.
+
+        Raises:
+            AssertionError: shows what was added, what is most alike first, with the differences.
+        """
+        wanted = self._expectation(name, data, queue, options)
+        found = wanted.matching(self._added)
+        if not found if times is None else len(found) != times:
+            count = f"was added {len(found)} times" if found else "was not added"
+            expected = "" if times is None else f" ({times} expected)"
+            raise AssertionError(f"{wanted} {count}{expected}. Added were:{wanted.nearest(self._added)}")
+        return found
+
+    def assert_not_enqueued(
+        self, name: str | JobDef[Any, Any], data: object = None, *, queue: str | None = None, **options: Unpack[JobOptionFields]
+    ) -> None:
+        """Assert that no such job was added; arguments as in `assert_enqueued`. Raises AssertionError, which shows those that were."""
+        wanted = self._expectation(name, data, queue, options)
+        found = wanted.matching(self._added)
+        if found:
+            raise AssertionError(f"{wanted} was added, and should not have been:{wanted.nearest(found)}")
+
+    def _expectation(self, name: str | JobDef[Any, Any], data: object, queue: str | None, options: Mapping[str, Any]) -> Expectation:
+        if queue is not None:
+            self.queue(queue)  # a slip of the pen would make every `assert_not_enqueued` hold
+        return expectation(name, data, options, queue)
+
+    # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def advance(self, duration: Duration) -> None:
-        """Let time pass: for the clock, and for every key with a time to live under the test's prefix. Then drain to see what it did.
+        """Let time pass as if the workers of all queues ran meanwhile.
 
-        It is one jump, or, while a `drain` runs, many that are short enough for the locks of running jobs to be renewed.
+        What waits runs first. Then time goes on to the next moment when something is due (a delayed job, a retry, a schedule, the
+        end of a rate limit, a timer or sleep on this clock), what is due runs, and so on; so a job that adds others for later sees
+        them run, too. Keys of the test's prefix with a time to live grow older alike. `clock.advance` only jumps.
+
+        A job that waits for the clock itself keeps its lock while time passes. If it needs more time than is given, it is
+        cancelled at the end and put back to wait, unless its worker runs in a `run_workers` block or a `drain`.
 
         Raises:
             InvalidOptionError: the clock is no FakeClock, which nobody can move.
+            StillBusyError: work at one moment did not come to an end.
         """
-        if not isinstance(self.clock, FakeClock):
+        clock = self.clock
+        if not isinstance(clock, FakeClock):
             raise InvalidOptionError("advance", duration, "the clock of this testing module is real: leave out use_clock(), or wait")
-        left_ms = to_ms(duration, "advance")
-        while True:
-            step_ms = min([left_ms, *(worker.options.lock_ms // 3 for worker in self._running)])
-            await self._jump(self.clock, step_ms)
-            left_ms -= step_ms
-            if left_ms == 0:
-                return
+        span_ms = to_ms(duration, "advance")
+        async with self._advancing:
+            end_ms = clock.now_ms() + span_ms
+            async with self._crew.work(self._crew.served()):
+                workers = self._crew.workers
+                await self._crew.settle(workers, jobs_may_wait=True)
+                while clock.now_ms() < end_ms:
+                    stop_ms = await self._crew.next_stop_ms(clock, workers)
+                    stop_ms = end_ms if stop_ms is None else min(end_ms, math.ceil(stop_ms))
+                    await self._jump(clock, max(stop_ms - clock.now_ms(), 0))
+                    await self._crew.settle(workers, jobs_may_wait=True)
 
     async def _jump(self, clock: FakeClock, by_ms: int) -> None:
-        clock.advance(timedelta(milliseconds=by_ms))
         server = find(self.ctx, SERVER)
         if server is not None and self._environment is not None:
+            # First of all: a job that a worker claims as soon as the clock has moved must not find its new lock aged.
             await shift_ttls(server, self._environment.prefix, by_ms)
-        await clock.settle()
+        tasks = asyncio.all_tasks()
+        clock.advance(timedelta(milliseconds=by_ms))
+        woken = [timer.sleeper for timer in clock.last_fired if timer.job is None and timer.sleeper is not None]
+        begun = list(asyncio.all_tasks() - tasks)
+        await self._crew.time_has_passed(clock, [*woken, *begun])

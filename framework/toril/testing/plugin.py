@@ -3,6 +3,7 @@
     toril_server_url   session   where the server is: `TORIL_TEST_REDIS_URL` if set, else an embedded one, shared by all
                                  pytest-xdist workers and stopped with the last of them
     toril_prefix       test      a fresh prefix; every key under it is deleted after the test
+    toril_leak_check   test      the test fails if it leaves an asyncio task or one of the library's threads behind
 
 A testing module finds both by itself, and starts the server only when it is needed. The fixtures are synchronous, so they work
 with pytest-asyncio, with anyio, and without either.
@@ -10,16 +11,21 @@ with pytest-asyncio, with anyio, and without either.
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from toril.embedded import ensure_server
 from toril.testing.environment import TestEnvironment, set_environment
+from toril.testing.errors import LeakError
+from toril.testing.leaks import leaked_tasks, threads_end
 from toril.wire.connection import Server
 
 
@@ -58,6 +64,32 @@ def toril_prefix(toril_server_url: str) -> Iterator[str]:
                 client.unlink(*keys)
     finally:
         client.close()
+
+
+@pytest.fixture
+def toril_leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test if asyncio tasks that it has started, or threads of the library, go on after it.
+
+    What a testing module itself leaves behind is told by its `close`, without this fixture.
+    """
+    node = request.node
+    if isinstance(node, pytest.Function) and inspect.iscoroutinefunction(node.obj):
+        node.obj = _ending_without_tasks(node.obj)
+    with threads_end() as threads:
+        yield
+    if threads:
+        raise LeakError(threads)
+
+
+def _ending_without_tasks(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
+    @functools.wraps(test)
+    async def checked(*args: Any, **fixtures: Any) -> None:  # noqa: ANN401 -- whatever the test takes
+        before = asyncio.all_tasks()
+        await test(*args, **fixtures)
+        if tasks := await leaked_tasks(before):
+            raise LeakError(tasks)
+
+    return checked
 
 
 def _batches(keys: Iterator[bytes]) -> Iterator[list[bytes]]:

@@ -5,7 +5,7 @@ Everything that goes in or comes out is in our own words; the scripts and the re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, TypeAlias
@@ -43,8 +43,9 @@ class NewJob:
     """Empty: the server numbers it."""
 
 
-Ending: TypeAlias = tuple[str, str, str, Argument, Argument, Argument, Argument]
-"""How a claimed job leaves the active list, as the turn script takes it. Made by the functions below, never by hand."""
+Ending: TypeAlias = tuple[Argument, ...]
+"""How a claimed job leaves the active list, as the turn script takes it: seven values, or fourteen with a dead letter before them.
+Made by the functions below, never by hand."""
 
 
 def completed(job_id: str, token: str, value: bytes, keep: str) -> Ending:
@@ -52,9 +53,14 @@ def completed(job_id: str, token: str, value: bytes, keep: str) -> Ending:
     return ("c", job_id, token, value, "", keep, "")
 
 
-def failed(job_id: str, token: str, reason: str, stack: bytes, keep: str, attempts: int) -> Ending:
+def failed(job_id: str, token: str, reason: str, stack: bytes, keep: str, attempts: int, letter: Ending = ()) -> Ending:
     """It failed for good; `stack` is the JSON list of the stacks of all attempts, `attempts` how many it was allowed."""
-    return ("f", job_id, token, _sendable(reason), stack, keep, attempts)
+    return (*letter, "f", job_id, token, _sendable(reason), stack, keep, attempts)
+
+
+def dead_letter(base: str, job: NewJob) -> Ending:
+    """What goes to another queue (by the base of its keys) if the job fails for good: a part of `failed` and `unknown_name`."""
+    return ("l", base, job.name, job.data, job.opts, job.delay_ms, job.priority)
 
 
 def retried(job_id: str, token: str, reason: str, stack: bytes, delay_ms: int, lifo: bool) -> Ending:
@@ -69,14 +75,18 @@ def put_off(job_id: str, token: str, delay_ms: int) -> Ending:
     return ("o", job_id, token, "", "", delay_ms, "")
 
 
-def put_back(job_id: str, token: str) -> Ending:
-    """It runs again as soon as possible; no attempt is spent."""
-    return ("w", job_id, token, "", "", "", "")
+def put_back(job_id: str, token: str, limit_ms: int | None = None) -> Ending:
+    """It runs again as soon as possible; no attempt is spent.
+
+    With `limit_ms` because of a rate limit: one for so many ms is set first (0: there is one already), and what is left of it is
+    the code.
+    """
+    return ("w", job_id, token, "" if limit_ms is None else limit_ms, "", "", "")
 
 
-def unknown_name(job_id: str, token: str, reason: str, stack: bytes, keep: str, first_delay_ms: int) -> Ending:
+def unknown_name(job_id: str, token: str, reason: str, stack: bytes, keep: str, first_delay_ms: int, letter: Ending = ()) -> Ending:
     """Nobody here handles its name: put off with a delay that doubles each time, the sixth time failed."""
-    return ("u", job_id, token, _sendable(reason), stack, keep, first_delay_ms)
+    return (*letter, "u", job_id, token, _sendable(reason), stack, keep, first_delay_ms)
 
 
 def _sendable(text: str) -> bytes:
@@ -128,6 +138,9 @@ class TurnRequest:
     """From where to look, in the waiting and in the prioritized jobs."""
     limit_max: int = 0
     limit_ms: int = 0
+    """The worker's own rate limit: so many jobs in so many ms; 0: none."""
+    metrics_points: int = 0
+    """For how many minutes finished jobs are counted; 0: they aren't."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +148,8 @@ class TurnReply:
     """What a turn did."""
 
     codes: Sequence[int]
-    """One for each ending: 0 done, 1 an unknown name that failed for good, negative why it was refused (`replies.job_error`)."""
+    """One for each ending: 0 done, negative why it was refused (`replies.job_error`), 1 an unknown name that failed for good; of a
+    `put_back` with a limit the ms that are left of that."""
     claimed: Sequence[tuple[str, JobRecord]]
     """Each with its lock token."""
     state: ClaimState
@@ -210,7 +224,7 @@ class QueueCommands:
         """
         args: list[Argument] = [
             request.now_ms, request.token, request.lock_ms, request.lane, request.sequence, request.claims, request.worker_name,
-            request.limit_max, request.limit_ms, *request.positions, len(request.free_by_name),
+            request.limit_max, request.limit_ms, *request.positions, request.metrics_points, len(request.free_by_name),
         ]  # fmt: skip
         for name, free in request.free_by_name:
             args += (name, free)
@@ -294,6 +308,37 @@ class QueueCommands:
         """
         return bool(await self._on_job("remove", job_id, repeatable=True))
 
+    async def cancel(self, job_id: str, now_ms: int, reason: str, keep: str) -> str:
+        """Fail a job that isn't running; the key name of the collection it was in. `active`: its worker was told, and will do it.
+
+        Raises:
+            JobNotFoundError
+            JobStateError: it has ended, or is a job scheduler's pending iteration.
+        """
+        reply = await self._ask_job("cancel", job_id, now_ms, _sendable(reason), keep, expected="one that has not ended")
+        return str(reply, "utf-8")
+
+    async def find_cancellation(self, job_id: str) -> str | None:
+        """Why a running job is to be cancelled; None: it isn't."""
+        reason: bytes | None = await self._commands.call("GET", self.keys.cancellation(job_id), repeatable=True)
+        return None if reason is None else reason.decode("utf-8", "replace")
+
+    async def replay_letter(self, job_id: str, now_ms: int, base: str, job: NewJob) -> str | None:
+        """Put a job back into the queue with this base, and take away the dead letter (of this queue) that told of it; the new id.
+
+        None: the queue with that base doesn't exist. Repeating it is harmless: the same id comes back.
+
+        Raises:
+            JobNotFoundError: there is no such letter.
+            LockLostError: a worker is at it.
+        """
+        args = (now_ms, base, job.name, job.data, job.opts, job.priority, int(job.lifo))
+        try:
+            reply = await self._ask_job("replay_letter", job_id, *args, repeatable=True)
+        except replies.NoSuchQueueError:
+            return None
+        return str(reply, "utf-8")
+
     async def promote(self, job_id: str) -> None:
         """Let a delayed job run now. Raises JobStateError."""
         await self._on_job("promote", job_id, expected="delayed")
@@ -306,17 +351,20 @@ class QueueCommands:
         """Give a job another priority, behind or before (`lifo`) those that have it. Raises JobNotFoundError."""
         await self._on_job("change_priority", job_id, priority, 1 if lifo else 0)
 
-    async def retry_job(self, job_id: str, state: str, *, lifo: bool, reset_made: bool, reset_started: bool) -> None:
-        """Let a completed or failed job run again. Raises JobNotFoundError, JobStateError."""
-        await self._on_job("retry_job", job_id, state, int(lifo), int(reset_made), int(reset_started), expected=state)
+    async def retry_job(self, job_id: str, state: str, *, lifo: bool, reset_made: bool, reset_started: bool, opts: bytes = b"") -> None:
+        """Let a completed or failed job run again, with other options if some are given. Raises JobNotFoundError, JobStateError."""
+        await self._on_job("retry_job", job_id, state, int(lifo), int(reset_made), int(reset_started), opts, expected=state)
 
     async def _on_job(self, script: str, job_id: str, *args: Argument, repeatable: bool = False, expected: str = "active") -> int:
+        return int(await self._ask_job(script, job_id, *args, repeatable=repeatable, expected=expected))
+
+    async def _ask_job(self, script: str, job_id: str, *args: Argument, repeatable: bool = False, expected: str = "active") -> Any:  # noqa: ANN401 -- each script has a reply of its own
         if job_id in RESERVED_JOB_IDS:  # its "hash" would be one of the queue's own keys
             raise JobNotFoundError(job_id, self.keys.queue)
-        code: int = await self._commands.run(scripts.load(script), self._bases, job_id, *args, repeatable=repeatable)
-        if code < 0:
-            raise replies.job_error(code, job_id, self.keys.queue, expected)
-        return code
+        reply: Any = await self._commands.run(scripts.load(script), self._bases, job_id, *args, repeatable=repeatable)
+        if isinstance(reply, int) and reply < 0:
+            raise replies.job_error(reply, job_id, self.keys.queue, expected)
+        return reply
 
     async def find_ends(self, job_ids: Sequence[str]) -> list[JobEnd | None]:
         """How these jobs ended, or that they have not yet; None where there is no such job."""
@@ -348,6 +396,45 @@ class QueueCommands:
     async def is_paused(self) -> bool:
         """Whether the queue is paused."""
         return bool(await self._commands.call("HEXISTS", self.keys.meta, "paused", repeatable=True))
+
+    async def set_meta(self, fields: Mapping[str, int]) -> None:
+        """Write settings of the queue that all workers obey: `concurrency`, or `max` and `duration` together (wire §1.3)."""
+        pairs: list[Argument] = [part for pair in fields.items() for part in pair]
+        await self._commands.call("HSET", self.keys.meta, *pairs, repeatable=True)
+
+    async def drop_meta(self, *fields: str) -> None:
+        """Take such settings away."""
+        await self._commands.call("HDEL", self.keys.meta, *fields, repeatable=True)
+
+    async def find_meta(self, *fields: str) -> list[int | None]:
+        """Such settings; None for what isn't set, or can't be read as a number."""
+        values: list[bytes | None] = await self._commands.call("HMGET", self.keys.meta, *fields, repeatable=True)
+        return [int(value) if value is not None and value.isdigit() else None for value in values]
+
+    async def limit_rate(self, duration_ms: int) -> None:
+        """Let nobody who has a rate limit claim for so long (wire §3.14)."""
+        await self._commands.call("SET", self.keys.limiter, 2**53 - 1, "PX", duration_ms, repeatable=True)
+
+    async def drop_rate_limit(self) -> None:
+        """Forget how much of the rate limit is used up."""
+        await self._commands.call("DEL", self.keys.limiter, repeatable=True)
+
+    async def rate_limit_ttl_ms(self, most: int | None) -> int:
+        """For how long the queue's rate limit is used up, 0: it isn't. `most` is how many jobs it allows; None: the queue's own number."""
+        if most is None:
+            (most,) = await self.find_meta("max")
+        used: bytes | None = await self._commands.call("GET", self.keys.limiter, repeatable=True)
+        if used is None or (most is not None and int(used) < most):
+            return 0
+        return max(int(await self._commands.call("PTTL", self.keys.limiter, repeatable=True)), 0)
+
+    async def metrics(self, state: str, start: int, end: int) -> tuple[list[int], list[int]]:
+        """Of `completed` or `failed`: (count, time and count at the last full minute), and per minute, the newest first."""
+        head: list[bytes | None] = await self._commands.call(
+            "HMGET", self.keys.metrics(state), "count", "prevTS", "prevCount", repeatable=True
+        )
+        data: list[bytes] = await self._commands.call("LRANGE", self.keys.metrics_data(state), start, end, repeatable=True)
+        return [int(value or 0) for value in head], [int(value) for value in data]
 
     async def move_all(self, state: str, limit: int | None, until_ms: int | None) -> int:
         """Let jobs of one state (failed, completed, delayed) wait, the oldest first; how many were moved.
@@ -388,6 +475,16 @@ class QueueCommands:
             reply = await self._commands.call("LRANGE", key, start, end, repeatable=True)
         return [job_id.decode() for job_id in reply]
 
+    async def locked_jobs(self) -> dict[str, str]:
+        """For tests: the active jobs whose locks are held, with their tokens."""
+        ids: list[bytes] = await self._commands.call("LRANGE", self.keys.state("active"), 0, -1, repeatable=True)
+        held: dict[str, str] = {}
+        for job_id in (one.decode() for one in ids):
+            token: bytes | None = await self._commands.call("GET", self.keys.lock(job_id), repeatable=True)
+            if token is not None:
+                held[job_id] = token.decode()
+        return held
+
     # ── the events stream ─────────────────────────────────────────────────────────────────────────────────────
 
     async def last_event_id(self) -> str:
@@ -409,6 +506,18 @@ class QueueCommands:
     async def range_events_back(self, start: str, count: int) -> list[tuple[str, dict[str, str]]]:
         """At most `count` events from `start` (`+`: the newest; `(` before an id leaves it out) backwards, newest first."""
         return _entries(await self._commands.call("XREVRANGE", self.keys.events, start, "-", "COUNT", count, repeatable=True))
+
+
+async def next_due_ms(server: Server, keys: QueueKeys, now_ms: int) -> int | None:
+    """For tests: when the queue's next delayed job is due or its rate limit is over, after now; None if nothing is delayed or limited."""
+    reply = await server.commands.call(
+        "ZRANGE", keys.state("delayed"), (now_ms + 1) * 4096, "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES", repeatable=True
+    )
+    times = [int(float(reply[1])) // 4096] if reply else []
+    limited_ms: int = await server.commands.call("PTTL", keys.limiter, repeatable=True)
+    if limited_ms > 0:
+        times.append(now_ms + limited_ms)
+    return min(times, default=None)
 
 
 async def shift_ttls(server: Server, prefix: str, by_ms: int) -> int:

@@ -19,9 +19,10 @@ import copy
 import random
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, cast
+from weakref import WeakSet
 
 import hiredis
 import redis
@@ -46,6 +47,9 @@ OLDEST_SERVER: Final = (7, 0)
 CONNECT_TIMEOUT_MS: Final = 3_000
 REPLY_TIMEOUT_MS: Final = 10_000
 """How long a plain command may take before its connection counts as broken."""
+
+SILENCE_MS: Final = 30_000
+"""How long a channel may be silent before its server is asked whether it is still there, and how long it may take to answer."""
 
 COMMAND_PATIENCE_MS: Final = 5_000
 """For how long a queue's command is tried again when the server can't be reached."""
@@ -97,6 +101,9 @@ class Connection:
     def is_connected(self) -> bool:
         """Whether a connection stands, as far as is known without asking the server."""
         return self._redis is not None
+
+    def __repr__(self) -> str:
+        return f"<Connection to {self.address}{'' if self._client_name is None else f' as {self._client_name}'}>"
 
     async def call(self, *args: Argument, repeatable: bool = False, block_ms: int = 0) -> Any:  # noqa: ANN401 -- a reply has the type that the command gives it
         """Send one command and wait for its reply.
@@ -254,6 +261,48 @@ class Connection:
             self._watch = loop.call_at(answer_by, self._check_line)
 
 
+class Subscription:
+    """What is published on one channel, on a connection of its own: `async for text in subscription`.
+
+    Each iteration connects anew, and ends only by an error: what is published while nobody listens is lost.
+
+    Raises:
+        ServerError: no connection could be made, or it broke.
+    """
+
+    def __init__(self, address: ServerAddress, channel: str) -> None:
+        self._address = address
+        self._channel = channel
+
+    async def __aiter__(self) -> AsyncGenerator[str]:
+        connection = _build(self._address, None)
+        try:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_MS / 1_000):
+                    await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it without
+                    await connection.send_command("SUBSCRIBE", self._channel, check_health=False)
+            except (TimeoutError, redis_errors.RedisError, OSError) as error:
+                raise _connect_error(self._address, error) from error
+            was_asked = False
+            while True:
+                try:
+                    async with asyncio.timeout(SILENCE_MS / 1_000):
+                        reply: Any = await connection.read_response(disable_decoding=True, disconnect_on_error=False)  # pyright: ignore[reportUnknownVariableType]  # redis-py has no types for it
+                except TimeoutError as error:
+                    if was_asked:
+                        raise ReplyLostError(str(self._address), "the server did not answer in time") from error
+                    was_asked = True  # is anybody still there?
+                    await connection.send_command("PING", check_health=False)
+                    continue
+                was_asked = False
+                if reply[0] == b"message":
+                    yield cast("bytes", reply[2]).decode("utf-8", "replace")
+        except (*_NETWORK_ERRORS, redis_errors.RedisError) as error:
+            raise ReplyLostError(str(self._address), _reason(error)) from error
+        finally:
+            await connection.disconnect(nowait=True)
+
+
 class Server:
     """The server as one application sees it: its address, a connection shared by all commands, and the makings of others.
 
@@ -267,10 +316,22 @@ class Server:
     def __init__(self, url: str, *, patience_ms: int = COMMAND_PATIENCE_MS) -> None:
         self.address = ServerAddress(url)
         self.commands = Connection(self.address, patience_ms=patience_ms)
+        self._connections: WeakSet[Connection] = WeakSet([self.commands])
+
+    @property
+    def open_connections(self) -> list[Connection]:
+        """Those that were made here and stand now, the shared one among them."""
+        return [connection for connection in self._connections if connection.is_connected]
 
     def connection(self, client_name: str | None = None) -> Connection:
         """A connection of its own, for blocking commands or a lane; whoever asks for it closes it, and decides what is repeated."""
-        return Connection(self.address, client_name=client_name)
+        connection = Connection(self.address, client_name=client_name)
+        self._connections.add(connection)
+        return connection
+
+    def subscription(self, channel: str) -> Subscription:
+        """What is published on a channel."""
+        return Subscription(self.address, channel)
 
     def thread_client(self, timeout_ms: int) -> redis.Redis:
         """A blocking client for a thread, its retries off; whoever asks for it closes it."""

@@ -68,6 +68,31 @@ class QueueKeys:
         """A job scheduler's record."""
         return f"{self.base}repeat:{scheduler_id}"
 
+    @property
+    def limiter(self) -> str:
+        return self.base + "limiter"
+
+    def metrics(self, state: str) -> str:
+        """How many jobs have completed, or failed."""
+        return f"{self.base}metrics:{state}"
+
+    def metrics_data(self, state: str) -> str:
+        """And how many in each minute."""
+        return f"{self.base}metrics:{state}:data"
+
+    @property
+    def control(self) -> str:
+        """The channel on which workers are told to look at something at once."""
+        return self.own + "control"
+
+    def cancellation(self, job_id: str) -> str:
+        """Why a running job is to be cancelled."""
+        return f"{self.own}cancel:{job_id}"
+
+    def schedules(self, owner: str) -> str:
+        """What an application declares of schedules, and in which version; ours."""
+        return f"{self.own}schedules:{owner}"
+
     def job(self, job_id: str) -> str:
         return self.base + job_id
 
@@ -81,6 +106,10 @@ class QueueKeys:
         """The list or sorted set of a state, by its key's name (`wait`, not `waiting`)."""
         return self.base + state
 
+    def shares_slot_with(self, other: QueueKeys) -> bool:
+        """Whether one script may touch both queues on a Cluster: the hash tags of their prefixes agree. Without tags there is none."""
+        return _tag(self.prefix) == _tag(other.prefix)
+
     def client_name(self, worker_name: str | None = None) -> str:
         """What a worker calls its blocking connection, so that Node tools list it (wire §6)."""
         unnamed = f"{self.prefix}:{base64.b64encode(self.queue.encode()).decode()}"
@@ -93,3 +122,10 @@ class QueueKeys:
     def events_client_name(self) -> str:
         """What a reader of the events stream calls its connection."""
         return f"{self.prefix}:{base64.b64encode(self.queue.encode()).decode()}:qe"
+
+
+def _tag(prefix: str) -> str | None:
+    """What Redis hashes of a key with this prefix, if it holds a hash tag."""
+    _, opened, rest = prefix.partition("{")
+    tag, closed, _ = rest.partition("}")
+    return tag if opened and closed and tag else None

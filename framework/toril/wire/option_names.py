@@ -6,7 +6,6 @@ and keeps everything it doesn't know. Source: the wire specification, §2.2 (Bul
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final, Required, TypedDict, cast
 
@@ -39,6 +38,8 @@ class OptionValues(TypedDict, total=False):
     priority: int
     lifo: bool
     timeout_ms: int
+    expires_in_ms: int
+    expires_at_ms: int
     remove_on_complete: bool | int | KeepValues
     remove_on_fail: bool | int | KeepValues
     job_id: str
@@ -57,6 +58,8 @@ _WIRE_NAMES: Final = {
     "priority": "priority",
     "lifo": "lifo",
     "timeout_ms": "timeout",  # ours: BullMQ has none, Bull wrote the same
+    "expires_in_ms": "expiresIn",  # ours, as the next one: how long it may wait, from when it may run
+    "expires_at_ms": "expiresAt",
     "remove_on_complete": "removeOnComplete",
     "remove_on_fail": "removeOnFail",
     "job_id": "jobId",
@@ -67,7 +70,18 @@ _WIRE_NAMES: Final = {
 }
 _OUR_NAMES: Final = {wire: ours for ours, wire in _WIRE_NAMES.items()} | {"keepLogs": "keep_logs"}  # the long name, before BullMQ 5
 _WHOLE_NUMBERS: Final = frozenset(
-    {"attempts", "delay_ms", "priority", "timeout_ms", "timestamp_ms", "stack_trace_limit", "keep_logs", "size_limit"}
+    {
+        "attempts",
+        "delay_ms",
+        "priority",
+        "timeout_ms",
+        "expires_in_ms",
+        "expires_at_ms",
+        "timestamp_ms",
+        "stack_trace_limit",
+        "keep_logs",
+        "size_limit",
+    }
 )
 
 _LARGEST: Final = 2**53 - 1
@@ -179,7 +193,7 @@ def _decode_keep(value: object) -> bool | int | KeepValues | None:
     if (count := _whole(wire.get("count"))) is not None and count >= 0:
         keep["count"] = count
     age = wire.get("age")
-    if isinstance(age, (int, float)) and math.isfinite(age) and age >= 0:
+    if isinstance(age, (int, float)) and 0 <= age <= _LARGEST:
         keep["age_ms"] = round(age * 1_000)
     if (limit := _whole(wire.get("limit"))) is not None and limit > 0:
         keep["limit"] = limit

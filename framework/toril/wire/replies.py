@@ -23,6 +23,13 @@ class StaleTurnError(TorilError):
         return "a turn arrived after a later one of its lane had been answered; nothing was done"
 
 
+class NoSuchQueueError(JobError):
+    """A dead letter's job can't go back: its queue isn't there."""
+
+    def __str__(self) -> str:
+        return f"the queue that {super().__str__()} came from doesn't exist any more"
+
+
 def job_error(code: int, job_id: str, queue: str, expected: str = "active") -> JobError:
     """The error that a negative result code stands for; `expected` is the state that the operation needs."""
     match code:
@@ -40,6 +47,8 @@ def job_error(code: int, job_id: str, queue: str, expected: str = "active") -> J
             return JobStateError(job_id, queue, "a plain job", "the pending iteration of a job scheduler (remove the scheduler instead)")
         case -9:
             return FailedChildError(job_id, queue)
+        case -12:
+            return NoSuchQueueError(job_id, queue)
         case _:
             raise ValueError(f"unknown result code {code} for job {job_id} of queue {queue!r}: are two versions of Toril mixed?")
 

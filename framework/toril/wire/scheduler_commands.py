@@ -6,7 +6,7 @@ that follows, before the handler runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,26 @@ class SchedulerUpsert:
     offset_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NotedSchedules:
+    """What stands in the server about the schedules of one application (wire §11)."""
+
+    version: str | None
+    declared: Mapping[str, bytes]
+    """The rules of those that it declares, as JSON, by scheduler id; while it reconciles, also those that it declared before."""
+    added: Mapping[str, bytes]
+    """Those that it has added while it ran."""
+
+    @property
+    def is_empty(self) -> bool:
+        return self.version is None and not self.declared and not self.added
+
+
+def iteration_id(scheduler_id: str, due_ms: int) -> str:
+    """The id of the job that a scheduler runs at this time."""
+    return f"repeat:{scheduler_id}:{due_ms}"
+
+
 class SchedulerCommands:
     """Holds no state but where to send."""
 
@@ -108,3 +128,40 @@ class SchedulerCommands:
         """When a scheduler's current iteration is due; None if there is no such scheduler."""
         score: bytes | None = await self._commands.call("ZSCORE", self.keys.schedulers, scheduler_id, repeatable=True)
         return None if score is None else int(float(score))
+
+    # ── what an application declares ──────────────────────────────────────────────────────────────────────────────
+
+    async def noted_schedules(self, owner: str) -> NotedSchedules:
+        """What is noted about an application's schedules."""
+        reply: list[bytes] = await self._commands.call("HGETALL", self.keys.schedules(owner), repeatable=True)
+        fields = {reply[i].decode(): reply[i + 1] for i in range(0, len(reply), 2)}
+        version = fields.get("version")
+        return NotedSchedules(None if version is None else version.decode(), _family(fields, "declared:"), _family(fields, "added:"))
+
+    async def declare_schedules(
+        self, owner: str, now_ms: int, *, token: str, until_ms: int, judged_by: str, version: str, rules: Mapping[str, bytes]
+    ) -> int:
+        """Begin to reconcile: 1 begun, 0 another one is under way, -1 the version is no longer the one that was judged by."""
+        pairs = [text for pair in rules.items() for text in pair]
+        script = scripts.load("declare_schedules")
+        key = self.keys.schedules(owner)
+        code: int = await self._commands.run(script, [key], now_ms, token, until_ms, judged_by, version, *pairs, repeatable=True)
+        return code
+
+    async def settle_schedules(self, owner: str, token: str, vanished: Iterable[str]) -> bool:
+        """End it; False if another one has begun meanwhile."""
+        script = scripts.load("settle_schedules")
+        return bool(await self._commands.run(script, [self.keys.schedules(owner)], token, *vanished, repeatable=True))
+
+    async def note_added(self, owner: str, scheduler_id: str, rule: bytes) -> None:
+        """Note a schedule that the application adds while it runs."""
+        await self._commands.call("HSET", self.keys.schedules(owner), f"added:{scheduler_id}", rule, repeatable=True)
+
+    async def forget_schedule(self, owner: str, scheduler_id: str) -> None:
+        """Note nothing about a schedule any more."""
+        fields = (f"added:{scheduler_id}", f"declared:{scheduler_id}")
+        await self._commands.call("HDEL", self.keys.schedules(owner), *fields, repeatable=True)
+
+
+def _family(fields: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
+    return {name.removeprefix(prefix): value for name, value in fields.items() if name.startswith(prefix)}

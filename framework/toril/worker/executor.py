@@ -6,21 +6,24 @@ The order within an attempt: payload validated → handler runs → result seria
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import random
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from redis import exceptions as redis_errors
 
 from toril.clock import Clock
-from toril.durations import to_ms
+from toril.durations import optional_ms, to_ms
 from toril.errors import (
+    ChildHandlerError,
     DelayedError,
     InvalidPayloadError,
+    JobCancelledError,
+    JobExpiredError,
     JobTimeoutError,
     NotJsonError,
+    RateLimitError,
     ServerError,
     TorilError,
     UnknownJobNameError,
@@ -32,9 +35,11 @@ from toril.queues.job import Job
 from toril.telemetry.context import LOG_CONTEXT
 from toril.telemetry.logs import get_logger
 from toril.wire.codec import from_json_or, to_json
+from toril.worker.calling import HandlerCaller
+from toril.worker.executors import Children
 from toril.worker.options import WorkerOptions
-from toril.worker.outcome import Abandoned, Completed, Failed, Outcome, PutBack, PutOff, Retry, UnknownName
-from toril.worker.processor import Handler, HandlerCall, Registry
+from toril.worker.outcome import Abandoned, Failed, Outcome, PutBack, PutOff, RateLimited, Retry, UnknownName
+from toril.worker.processor import Handler, Registry
 from toril.worker.running import CancelReason, RunningJob
 
 log = get_logger(__name__)
@@ -52,17 +57,25 @@ class Executor:
         registry: the handlers.
         options: the worker's.
         clock: bounds attempts that have a timeout.
-        threads: where plain functions run.
+        caller: calls handlers in this process.
+        children: where handlers run that want a process of their own.
     """
 
-    def __init__(self, registry: Registry, options: WorkerOptions, clock: Clock, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, registry: Registry, options: WorkerOptions, clock: Clock, caller: HandlerCaller, children: Children) -> None:
         self._registry = registry
         self._options = options
         self._clock = clock
-        self._threads = threads
+        self._caller = caller
+        self._children = children
 
     async def attempt(self, running: RunningJob) -> Outcome:
         """Run one attempt to its end. Only the end of the whole process stops it from returning an outcome."""
+        outcome = await self._attempt(running)
+        if running.cancel_error is not None:  # whatever the handler made of being cancelled
+            return self.failure(running, running.cancel_error)
+        return outcome
+
+    async def _attempt(self, running: RunningJob) -> Outcome:
         job = running.job
         LOG_CONTEXT.set(job)
         try:
@@ -70,11 +83,14 @@ class Executor:
                 return put_off
             if running.handler is None or job.record.deferred_failure is not None:
                 return self._without_running(running)
+            expires_at_ms = running.policy.expires_at_ms
+            if expires_at_ms is not None and job.attempts_made == 0 and (late_ms := self._clock.now_ms() - expires_at_ms) > 0:
+                raise JobExpiredError(job.id, job.queue_name, late_ms)
             return await self._call(running, running.handler)
         except asyncio.CancelledError as error:
             return self.cancelled(running, error)
-        except (DelayedError, WaitingError) as signal:
-            return PutOff(to_ms(signal.delay, "DelayedError.delay")) if isinstance(signal, DelayedError) else PutBack()
+        except (DelayedError, WaitingError, RateLimitError) as signal:
+            return _as_asked(signal)
         except BaseException as error:  # noqa: BLE001 -- a handler's error is its outcome; SystemExit must not end the worker either
             return self.failure(running, error)
 
@@ -83,7 +99,7 @@ class Executor:
         job, policy = running.job, running.policy
         reason, stack = describe(error), self._stacks(running, error)
         attempt = job.attempts_made + 1
-        if attempt < policy.attempts and not _is_final(error):
+        if attempt < policy.attempts and not is_final(error):
             try:
                 delay_ms = next_delay_ms(
                     policy.backoff, attempt, error, job, strategies=self._options.backoff_strategies, random=random.random
@@ -128,52 +144,26 @@ class Executor:
     async def _call(self, running: RunningJob, handler: Handler) -> Outcome:
         job = running.job
         _ = job.data  # reads and checks it, before anything is opened for this attempt
+        if handler.program is None:
+            return await self._in_time(running, handler)
+        # The start of a child doesn't count against the timeout.
+        async with self._children.open(handler, handler.program, job) as call:
+            there = replace(handler, call=call, scope=None, is_async=True)
+            return await self._in_time(running, there)
+
+    async def _in_time(self, running: RunningJob, handler: Handler) -> Outcome:
+        job = running.job
         timeout_ms = running.policy.timeout_ms or handler.timeout_ms
         if timeout_ms is None:
-            return await self._run(handler, job)
+            return await self._caller.run(handler, job)
         limit = self._clock.timeout(timeout_ms)
         try:
             async with limit:
-                return await self._run(handler, job)
+                return await self._caller.run(handler, job)
         except TimeoutError as error:
             if not limit.expired() or running.cancel_reason is not None:
                 raise  # the handler's own
             raise JobTimeoutError(job.id, job.queue_name, timeout_ms) from error
-
-    async def _run(self, handler: Handler, job: Job[Any, Any]) -> Outcome:
-        if handler.scope is None:
-            assert handler.call is not None
-            return await self._result(handler, handler.call, job)
-        raised: BaseException | None = None
-        async with handler.scope(job) as call:
-            try:
-                return await self._result(handler, call, job)
-            except BaseException as error:
-                raised = error
-                raise
-        raise raised  # the scope swallowed it; the attempt has failed all the same
-
-    async def _result(self, handler: Handler, call: HandlerCall, job: Job[Any, Any]) -> Completed:
-        result: object = await (call(job) if handler.is_async else self._in_thread(call, job))
-        return Completed(b"null" if result is None else handler.result.encode(result, job.name), result)
-
-    async def _in_thread(self, call: HandlerCall, job: Job[Any, Any]) -> object:
-        """Run a plain function in a thread. It can't be stopped: when cancelled, it is told so, and waited for all the same."""
-        context = contextvars.copy_context()
-        work = asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(_result_or_error, call, job))
-        cancelled: asyncio.CancelledError | None = None
-        while not work.done():
-            try:
-                await asyncio.wait({work})
-            except asyncio.CancelledError as error:
-                cancelled = error
-                job.cancelled.set()
-        if cancelled is not None:
-            raise cancelled  # what the function did no longer counts
-        result, raised = work.result()
-        if raised is not None:
-            raise raised
-        return result
 
     def cancelled(self, running: RunningJob, error: asyncio.CancelledError) -> Outcome:
         """What follows from a cancellation: that depends on who cancelled."""
@@ -182,6 +172,8 @@ class Executor:
                 return PutBack()
             case CancelReason.LOCK_LOST:
                 return Abandoned()
+            case CancelReason.ASKED:
+                return self.failure(running, running.cancel_error or error)
             case None:
                 return self.failure(running, error)  # the handler cancelled itself, or let something's cancellation out
 
@@ -190,16 +182,25 @@ class Executor:
         limit = running.policy.stack_trace_limit
         earlier = from_json_or(running.job.record.stack_trace, [])
         stacks = [str(text) for text in cast("list[object]", earlier)] if isinstance(earlier, list) else []
-        stacks.append(shortened("".join(traceback.format_exception(error))))
+        stacks.append(_stack_of(error))
         return to_json(stacks[-limit:] if limit else [], "the stack traces")
 
 
-def _result_or_error(call: HandlerCall, job: Job[Any, Any]) -> tuple[object, BaseException | None]:
-    """What the call returned, or what it raised: a future takes no StopIteration, and would then never be done."""
-    try:
-        return call(job), None
-    except BaseException as error:  # noqa: BLE001 -- raised again in the loop
-        return None, error
+def _stack_of(error: BaseException) -> str:
+    """The traceback; of what was raised in a child process the one from there, since the one from here tells nothing."""
+    for one in (error, error.__cause__):
+        if isinstance(one, ChildHandlerError):
+            return one.stack
+    return shortened("".join(traceback.format_exception(error)))
+
+
+def _as_asked(signal: DelayedError | WaitingError | RateLimitError) -> Outcome:
+    """What a handler's signal asks for. Raises InvalidOptionError."""
+    if isinstance(signal, DelayedError):
+        return PutOff(to_ms(signal.delay, "DelayedError.delay"))
+    if isinstance(signal, RateLimitError):
+        return RateLimited(optional_ms(signal.duration, "RateLimitError.duration") or 0)
+    return PutBack()
 
 
 def describe(error: BaseException) -> str:
@@ -219,6 +220,11 @@ def shortened(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _is_final(error: BaseException) -> bool:
+def is_final(error: BaseException) -> bool:
     """Errors that another attempt can't mend. Node's own class is known by its name only."""
-    return isinstance(error, (UnrecoverableError, InvalidPayloadError, NotJsonError)) or type(error).__name__ == "UnrecoverableError"
+    if isinstance(error, ChildHandlerError):
+        return error.is_final
+    return (
+        isinstance(error, (UnrecoverableError, InvalidPayloadError, NotJsonError, JobCancelledError, JobExpiredError))
+        or type(error).__name__ == "UnrecoverableError"
+    )

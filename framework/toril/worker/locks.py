@@ -29,9 +29,9 @@ from toril.telemetry.logs import get_logger
 from toril.wire import scripts
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
+from toril.worker.attempts import Attempts
 from toril.worker.health import Health
 from toril.worker.options import WorkerOptions
-from toril.worker.running import RunningJob
 
 log = get_logger(__name__)
 
@@ -39,6 +39,7 @@ BEAT_S: Final = 0.25
 TICK_MS: Final = 500
 RETRY_MS: Final = 500
 
+CANCEL_ASKED: Final = 1
 LOST_REASONS: Final = {-2: "it expired, or the job was removed", -6: "another worker holds it"}
 
 
@@ -46,8 +47,8 @@ class LockKeeper:
     """A context manager: the renewal thread lives exactly as long as its block.
 
     Args:
-        running: the jobs that run, by token; changed by the loop, read by the thread.
-        on_lost: called in the loop once for each lost lock, with the token and why.
+        attempts: what runs; changed by the loop, read by the thread.
+        on_cancel: called in the loop with the id of a job that somebody wants to be cancelled.
         health: hears when renewing begins to fail, and when it works again.
     """
 
@@ -57,16 +58,17 @@ class LockKeeper:
         keys: QueueKeys,
         options: WorkerOptions,
         clock: Clock,
-        running: dict[str, RunningJob],
-        on_lost: Callable[[str, str], None],
+        attempts: Attempts,
+        on_cancel: Callable[[str], None],
         health: Health,
     ) -> None:
         self._server = server
         self._keys = keys
         self._options = options
         self._clock = clock
-        self._running = running
-        self._on_lost = on_lost
+        self._running = attempts.running
+        self._on_lost = attempts.lock_lost
+        self._on_cancel = on_cancel
         self._health = health
         self._is_failing = False
         self._due_ms = 0
@@ -140,9 +142,9 @@ class LockKeeper:
         script = scripts.load("renew_locks")
         try:
             try:
-                reply = client.evalsha(script.sha1, 1, self._keys.base, *args)
+                reply = client.evalsha(script.sha1, 2, self._keys.base, self._keys.own, *args)
             except redis_errors.NoScriptError:
-                reply = client.eval(script.text, 1, self._keys.base, *args)
+                reply = client.eval(script.text, 2, self._keys.base, self._keys.own, *args)
         except (redis.RedisError, OSError) as error:
             self._note_failure(error)
             return False
@@ -152,8 +154,12 @@ class LockKeeper:
         tokens: dict[str, deque[str]] = {}
         for job_id, token in held:
             tokens.setdefault(job_id, deque()).append(token)
-        for lost_id, code in zip(flat[::2], flat[1::2], strict=True):
-            token = tokens[cast("bytes", lost_id).decode()].popleft()
+        for told_id, code in zip(flat[::2], flat[1::2], strict=True):
+            job_id = cast("bytes", told_id).decode()
+            if code == CANCEL_ASKED:
+                self._loop.call_soon_threadsafe(self._on_cancel, job_id)
+                continue
+            token = tokens[job_id].popleft()
             self._lost.add(token)
             self._loop.call_soon_threadsafe(self._on_lost, token, LOST_REASONS.get(cast("int", code), "it is gone"))
         return True

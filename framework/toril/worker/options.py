@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from toril.durations import Duration, to_ms
+from toril.durations import Duration, optional_ms, to_ms
 from toril.errors import InvalidOptionError
 from toril.queues.backoff import BackoffStrategy
+from toril.queues.options import RateLimit
 
 DEFAULT_CONCURRENCY = 10
 
@@ -39,6 +40,12 @@ class WorkerOptions:
     """A job whose name has no handler: put back five times with growing delay (a newer deploy may own it), or failed at once."""
     unknown_name_delay: Duration = "5s"
     """The first of those delays; each further one is twice as long."""
+    limiter: RateLimit | None = None
+    """How many jobs may start in how long, over all workers of the queue that have a limiter. (`Queue.set_global_rate_limit` bounds
+    all of them, and counts more.) A limited worker runs due jobs up to 30 s late."""
+    metrics: Duration | None = None
+    """For how long the numbers of jobs that completed and failed are kept minute by minute (`Queue.get_metrics`); not set: they
+    aren't counted. In a mixed fleet all workers must count, Node's included, or the numbers are too low."""
     backoff_strategies: Mapping[str, BackoffStrategy] = field(default_factory=dict[str, BackoffStrategy])
     """Strategies of your own, by the name that `custom(name)` gives them."""
 
@@ -49,6 +56,7 @@ class WorkerOptions:
     max_loop_block_ms: int = field(init=False)
     loop_block_warning_ms: int = field(init=False)
     unknown_name_delay_ms: int = field(init=False)
+    metrics_points: int = field(init=False)
 
     def __post_init__(self) -> None:
         _check_count("concurrency", self.concurrency, at_least=1)
@@ -65,6 +73,11 @@ class WorkerOptions:
             ("unknown_name_delay", "unknown_name_delay_ms"),
         ):
             object.__setattr__(self, made, to_ms(getattr(self, option), option))
+        if self.limiter is not None and not isinstance(self.limiter, RateLimit):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+            raise InvalidOptionError("limiter", self.limiter, 'write RateLimit(max=10, duration="1s")')
+        object.__setattr__(self, "metrics_points", (optional_ms(self.metrics, "metrics") or 0) // 60_000)
+        if self.metrics is not None and self.metrics_points < 1:
+            raise InvalidOptionError("metrics", self.metrics, "what is counted minute by minute needs at least one, such as 7d")
         if self.lock_ms < 1_000:
             raise InvalidOptionError("lock_duration", self.lock_duration, "a lock shorter than 1s can't be renewed in time")
         if self.stalled_interval_ms < 100 or self.drain_delay_ms < 10:

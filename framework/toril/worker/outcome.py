@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from typing import Any, TypeAlias, assert_never
 
+from toril.errors import JobCancelledError
+from toril.queues.dead_letters import letter_about
+from toril.queues.queue import Queue
 from toril.wire import commands
 from toril.wire.commands import Ending
-from toril.worker.policy import JobPolicy
+from toril.worker.running import RunningJob
 
 
 @dataclass(slots=True)
@@ -52,6 +55,14 @@ class PutBack:
 
 
 @dataclass(slots=True)
+class RateLimited:
+    """What the handler needs takes no more for a while. The job runs again, and no attempt is spent."""
+
+    limit_ms: int
+    """For how long; 0: as the queue's rate limit says by now."""
+
+
+@dataclass(slots=True)
 class UnknownName:
     """Nobody here handles the job's name."""
 
@@ -65,25 +76,36 @@ class Abandoned:
     """The job isn't ours any more (its lock is lost): whatever the handler did, nothing is written."""
 
 
-Outcome: TypeAlias = Completed | Retry | Failed | PutOff | PutBack | UnknownName | Abandoned
+Outcome: TypeAlias = Completed | Retry | Failed | PutOff | PutBack | RateLimited | UnknownName | Abandoned
 
 
-def ending(outcome: Outcome, job_id: str, token: str, policy: JobPolicy, unknown_name_delay_ms: int) -> Ending | None:
-    """What the turn script is told; None if nothing may be written."""
+def ending(outcome: Outcome, running: RunningJob, letters: Queue[Any, Any] | None, unknown_name_delay_ms: int) -> Ending | None:
+    """What the turn script is told; None if nothing may be written. `letters`: where a letter about a failed job goes."""
+    job_id, token, policy = running.job.id, running.token, running.policy
     match outcome:
         case Completed():
             return commands.completed(job_id, token, outcome.value, policy.keep_completed)
         case Retry():
             return commands.retried(job_id, token, outcome.reason, outcome.stack, outcome.delay_ms, policy.lifo)
         case Failed():
-            return commands.failed(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, policy.attempts)
+            letter = _letter(outcome, running, letters)
+            return commands.failed(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, policy.attempts, letter)
         case PutOff():
             return commands.put_off(job_id, token, outcome.delay_ms)
         case PutBack():
             return commands.put_back(job_id, token)
+        case RateLimited():
+            return commands.put_back(job_id, token, outcome.limit_ms)
         case UnknownName():
-            return commands.unknown_name(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, unknown_name_delay_ms)
+            letter = _letter(outcome, running, letters)
+            return commands.unknown_name(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, unknown_name_delay_ms, letter)
         case Abandoned():
             return None
         case _:
             assert_never(outcome)
+
+
+def _letter(outcome: Failed | UnknownName, running: RunningJob, letters: Queue[Any, Any] | None) -> Ending:
+    if letters is None or isinstance(outcome.error, JobCancelledError):
+        return ()
+    return commands.dead_letter(letters.keys.base, letter_about(running.job, outcome.reason, outcome.stack, letters))

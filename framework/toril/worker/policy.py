@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from toril.queues.option_values import stored_options
+from toril.queues.option_values import stored_expiry_ms, stored_options
 from toril.queues.options import NO_OPTIONS, Backoff, JobOptions, KeepJobs, keep_text
 
 _CACHE_SIZE: Final = 1_000
@@ -22,6 +22,8 @@ class JobPolicy:
     backoff: Backoff | None
     lifo: bool
     timeout_ms: int | None
+    expires_at_ms: int | None
+    """Until when its first attempt must have begun."""
     keep_completed: str
     """As `keep_rule` writes it."""
     keep_failed: str
@@ -48,13 +50,13 @@ class Policies:
             if len(self._cache) >= _CACHE_SIZE:  # texts with an id or a time in them never come again
                 self._cache.clear()
             try:
-                policy = self._read(stored_options(opts))
+                policy = self._read(stored_options(opts), stored_expiry_ms(opts))
             except (OverflowError, ValueError):  # somebody else's numbers, beyond all bounds: one job must not stop the worker
                 policy = self._read(NO_OPTIONS)
             self._cache[opts] = policy
         return policy
 
-    def _read(self, options: JobOptions) -> JobPolicy:
+    def _read(self, options: JobOptions, expires_at_ms: int | None = None) -> JobPolicy:
         completed, failed = keep_text(options.remove_on_complete), keep_text(options.remove_on_fail)
         stack_limit = options.stack_trace_limit
         return JobPolicy(
@@ -62,6 +64,7 @@ class Policies:
             backoff=options.backoff,
             lifo=options.lifo or False,
             timeout_ms=options.timeout_ms,
+            expires_at_ms=expires_at_ms,
             keep_completed=self._keep_completed if completed is None else completed,
             keep_failed=self._keep_failed if failed is None else failed,
             stack_trace_limit=DEFAULT_STACK_TRACES if stack_limit is None else stack_limit,

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, overload
 
+from typing_extensions import TypeVar
+
+from toril.callables import place_of
 from toril.durations import Duration, optional_ms
 from toril.errors import InvalidOptionError, ProcessorError
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
+from toril.queues.option_checks import check_whole
 from toril.queues.payloads import PayloadType
+from toril.worker.programs import ChildProgram, function_program
+from toril.worker.signature import read_handler
+
+D = TypeVar("D", default=Any)
+R = TypeVar("R", default=Any)
+
+ExecutorName: TypeAlias = Literal["thread", "process"]
+"""Where a handler runs: a thread of the worker's process, or a child process."""
 
 HandlerCall: TypeAlias = Callable[[Job[Any, Any]], Any]
 """Takes the job; returns the result, or an awaitable of it."""
@@ -50,6 +59,10 @@ class Handler:
     """How long an attempt may run, where the job doesn't say it itself."""
     place: str = ""
     """Where it is written, for error messages."""
+    program: ChildProgram | None = None
+    """How a child process runs it, if one does: then neither `call` nor `scope` is used here."""
+    max_jobs_per_child: int | None = None
+    """After how many jobs a child process is replaced by a new one."""
 
     def __post_init__(self) -> None:
         if (self.call is None) == (self.scope is None):
@@ -59,102 +72,106 @@ class Handler:
             raise InvalidOptionError("concurrency", self.concurrency, f"the handler at {self.place} needs a whole number of at least 1")
         if self.timeout_ms == 0:
             raise InvalidOptionError("timeout", "0s", f"the handler at {self.place} could never end in time; leave it out for no timeout")
+        check_whole("max_jobs_per_child", self.max_jobs_per_child, 1)
 
 
+@overload
 def handler(
-    call: HandlerCall,
+    call: Callable[[Job[D, R]], Awaitable[R] | R],
+    name: JobDef[D, R],
+    *,
+    concurrency: int | None = None,
+    timeout: Duration | None = None,
+    executor: ExecutorName | None = None,
+    max_jobs_per_child: int | None = None,
+) -> Handler: ...
+@overload
+def handler(
+    call: Callable[[D], Awaitable[R] | R],
+    name: JobDef[D, R],
+    *,
+    concurrency: int | None = None,
+    timeout: Duration | None = None,
+    executor: ExecutorName | None = None,
+    max_jobs_per_child: int | None = None,
+) -> Handler: ...
+@overload
+def handler(
+    call: Callable[..., Any],
+    name: str | None = None,
+    *,
+    concurrency: int | None = None,
+    timeout: Duration | None = None,
+    executor: ExecutorName | None = None,
+    max_jobs_per_child: int | None = None,
+) -> Handler: ...
+def handler(
+    call: Callable[..., Any],
     name: str | JobDef[Any, Any] | None = None,
     *,
     concurrency: int | None = None,
     timeout: Duration | None = None,
+    executor: ExecutorName | None = None,
+    max_jobs_per_child: int | None = None,
 ) -> Handler:
-    """Make a handler from a function that takes a job.
+    """Make a handler from a function that takes a job, or the data of one.
 
-    The types of payload and result come from the `JobDef`, else from the annotation of the function's parameter
-    (`job: Job[WelcomeEmail, Receipt]`), else anything that is JSON goes.
+    Its first parameter is the job where it is annotated `Job[WelcomeEmail, Receipt]`, `Job`, `Any` or not at all; any other annotation
+    makes it the job's data, of that type. The types of data and result come from the `JobDef`, else from these annotations,
+    else anything that is JSON goes. A plain `def` runs in a thread.
+
+    Args:
+        concurrency: how many of them may run at the same time, inside the worker's own concurrency.
+        timeout: how long an attempt may run, unless the job was added with a timeout of its own.
+        executor: `"thread"`, where a plain `def` runs anyway, or `"process"`: a child process, which imports the function.
+        max_jobs_per_child: after how many jobs a child process is replaced by a new one.
+
+    Raises:
+        InvalidOptionError: an option that makes no sense, or a function that a child process can't import.
+        ProcessorError: an annotation can't be read, or there is a further parameter, which nothing fills here.
     """
-    if isinstance(name, JobDef):
-        payload, result = name.payload, name.result
-    else:
-        payload, result = annotated_types(call)
+    signature = read_handler(call)
+    check_executor(executor, max_jobs_per_child, is_async=signature.is_async, place=place_of(call))
+    for parameter in signature.others:
+        if parameter.default is parameter.empty:
+            reason = f"nothing fills the parameter {parameter.name!r}: give it a default, or use a method of a processor class"
+            raise ProcessorError("?", reason, (place_of(call),))
+    payload, result = signature.types(name if isinstance(name, JobDef) else None)
     return Handler(
         name=name.name if isinstance(name, JobDef) else name,
-        call=call,
-        is_async=is_async(call),
+        call=signature.filled(call, {}),
+        is_async=signature.is_async,
         payload=payload,
         result=result,
         concurrency=concurrency,
         timeout_ms=optional_ms(timeout, "timeout"),
         place=place_of(call),
+        program=function_program(call, name) if executor == "process" else None,
+        max_jobs_per_child=max_jobs_per_child,
     )
 
 
-def annotated_types(
-    call: Callable[..., Any], *, skip_self: bool = False, names: Mapping[str, Any] | None = None
-) -> tuple[PayloadType[Any], PayloadType[Any]]:
-    """The payload's and the result's type as the job parameter's annotation says: `Job[A, B]`; anything where it says nothing.
-
-    Args:
-        skip_self: the function is a method that isn't bound yet.
-        names: what the annotation may name besides what the function's own file can see.
-
-    Raises:
-        ProcessorError: an annotation is there, but can't be read.
-    """
-    function: Any = call
-    while isinstance(function, functools.partial):
-        function = function.func
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    if not inspect.isfunction(function):
-        function = type(function).__call__
-    parameters = list(inspect.signature(call).parameters.values())[1 if skip_self else 0 :]
-    annotation: object = parameters[0].annotation if parameters else inspect.Parameter.empty
-    try:
-        annotation = _evaluate(annotation, {**getattr(function, "__globals__", {}), **(names or {})})
-    except Exception as error:
-        reason = f"the annotation {annotation!r} of {place_of(call)} can't be read ({type(error).__name__}: {error})"
-        if isinstance(error, NameError):
-            reason += ": import that name at run time, not only under TYPE_CHECKING"
-        raise ProcessorError("?", reason) from error
-    if typing.get_origin(annotation) is Job:
-        payload, result = (*typing.get_args(annotation), Any)[:2]
-        return PayloadType(payload), PayloadType(result, "result")
-    return PayloadType(Any), PayloadType(Any, "result")
-
-
-def _evaluate(annotation: object, names: dict[str, Any]) -> object:
-    """Read one annotation that may be, or hold, text; for itself, since `get_type_hints` of the whole fails for any part of it."""
-
-    def holder() -> None: ...
-
-    holder.__annotations__ = {"job": annotation}
-    return typing.get_type_hints(holder, names, include_extras=True)["job"]
-
-
-def is_async(call: Callable[..., Any]) -> bool:
-    """Whether calling it gives an awaitable; anything else runs in a thread."""
-    function: Any = call
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 -- async __call__
-
-
-def place_of(call: Callable[..., Any]) -> str:
-    """`module.Class.method (file.py:12)`."""
-    function = inspect.unwrap(getattr(call, "__func__", call))
-    name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
-    code = getattr(function, "__code__", None)
-    return f"{name} ({code.co_filename.rsplit('/', 1)[-1]}:{code.co_firstlineno})" if code else name
+def check_executor(executor: str | None, max_jobs_per_child: int | None, *, is_async: bool, place: str) -> None:
+    """Refuse an executor that isn't there, or isn't for this handler. Raises InvalidOptionError."""
+    if executor not in (None, "thread", "process"):
+        raise InvalidOptionError("executor", executor, 'write "thread" or "process"')
+    if executor == "thread" and is_async:
+        raise InvalidOptionError("executor", executor, f"{place} is async, and runs in the event loop: leave it out")
+    if max_jobs_per_child is not None and executor != "process":
+        raise InvalidOptionError("max_jobs_per_child", max_jobs_per_child, 'only executor="process" has children')
 
 
 class Registry:
     """The handlers of one queue, by name.
 
+    Args:
+        may_be_empty: they come later, by `add`.
+
     Raises:
         ProcessorError: two handlers have the same name, there is none, or the one for every other name has a concurrency.
     """
 
-    def __init__(self, queue: str, handlers: Iterable[Handler]) -> None:
+    def __init__(self, queue: str, handlers: Iterable[Handler], *, may_be_empty: bool = False) -> None:
         self.queue = queue
         self._by_name: dict[str, Handler] = {}
         self._default: Handler | None = None
@@ -167,11 +184,21 @@ class Registry:
                 self._default = one
             else:
                 self._by_name[one.name] = one
-        if not self._by_name and self._default is None:
+        if not self._by_name and self._default is None and not may_be_empty:
             raise ProcessorError(queue, "a worker needs at least one handler: add @process() to a method")
         if self._by_name and self._default is not None and self._default.concurrency is not None:
             reason = "a handler for every other name can't have a concurrency of its own: give it names, or set that of WorkerOptions"
             raise ProcessorError(queue, reason, (self._default.place,))
+
+    def add(self, handler: Handler) -> None:
+        """Handle jobs of its name from now on, without a concurrency of their own; another handler of that name is replaced."""
+        assert handler.name is not None  # limits and the handler for all names stand when a worker is made
+        assert handler.concurrency is None
+        self._by_name[handler.name] = handler
+
+    def discard(self, name: str) -> None:
+        """Don't handle jobs of this name any more."""
+        self._by_name.pop(name, None)
 
     def find(self, name: str) -> Handler | None:
         """The handler for jobs of this name, or the one for every other name, or None."""
@@ -198,7 +225,10 @@ class Registry:
         return concurrency if limit is None else min(limit, concurrency)
 
 
-Handlers: TypeAlias = HandlerCall | Mapping[str, HandlerCall] | Sequence[Handler]
+HandlerFunction: TypeAlias = Callable[[Job[D, R]], Awaitable[R] | R] | Callable[[D], Awaitable[R] | R]
+"""Takes the job, or its data; see `handler`."""
+
+Handlers: TypeAlias = HandlerFunction[D, R] | Mapping[str, HandlerFunction[D, R]] | Sequence[Handler]
 """What a worker takes: one function for all names, functions by name, or `Handler`s."""
 
 

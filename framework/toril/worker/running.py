@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from enum import Enum
 
+from toril.errors import JobCancelledError
 from toril.queues.job import Job
 from toril.worker.policy import JobPolicy
 from toril.worker.processor import Handler
@@ -16,6 +17,7 @@ class CancelReason(Enum):
 
     STOP = "the worker stops"
     LOCK_LOST = "its lock is lost"
+    ASKED = "somebody cancelled the job"
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +30,8 @@ class RunningJob:
     handler: Handler | None
     task: asyncio.Task[None] | None = None
     cancel_reason: CancelReason | None = None
+    cancel_error: JobCancelledError | None = None
+    """With which the job fails, where somebody cancelled it."""
     is_gathered: bool = False
     """Whether its outcome is known; then it only waits to be written."""
 
@@ -36,9 +40,9 @@ class RunningJob:
         """Whether its handler may still end by itself."""
         return self.cancel_reason is None and not self.is_gathered
 
-    def cancel(self, reason: CancelReason) -> None:
+    def cancel(self, reason: CancelReason, error: JobCancelledError | None = None) -> None:
         """Stop it; the first reason counts. A thread can't be stopped: it is told through `job.cancelled`."""
         if self.cancel_reason is None and not self.is_gathered:
-            self.cancel_reason = reason
+            self.cancel_reason, self.cancel_error = reason, error
             if self.task is not None:
                 self.task.cancel()

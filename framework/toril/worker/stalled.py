@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from redis import exceptions as redis_errors
@@ -19,13 +20,18 @@ RETRY_MS: Final = 5_000
 
 
 class StalledSweep:
-    """Sweeps first when it starts, and then once an interval."""
+    """Sweeps first when it starts, and then once an interval.
 
-    def __init__(self, commands: QueueCommands, options: WorkerOptions, clock: Clock, health: Health) -> None:
+    Args:
+        found: called with the id of each job that was put back.
+    """
+
+    def __init__(self, commands: QueueCommands, options: WorkerOptions, clock: Clock, health: Health, found: Callable[[str], None]) -> None:
         self._commands = commands
         self._options = options
         self._clock = clock
         self._health = health
+        self._found = found
 
     async def run_forever(self) -> None:
         """Sweep until cancelled."""
@@ -43,5 +49,6 @@ class StalledSweep:
         self._health.works("stalled-sweep")
         for job_id in reply.recovered:
             log.warning("job stalled: its worker is gone; put back to wait", queue=self._commands.keys.queue, job_id=job_id)
+            self._found(job_id)
         # Where another worker swept lately, wait for its throttle to run out: two equal timers would miss every second one.
         return reply.wait_ms or interval_ms

@@ -30,6 +30,7 @@ from toril.wire.codec import JobRecord
 from toril.wire.commands import ClaimState, Ending, QueueCommands, TurnReply, TurnRequest
 from toril.wire.connection import Connection, backoff_ms
 from toril.worker.health import Health
+from toril.worker.options import WorkerOptions
 from toril.worker.slots import Reservation, Slots
 from toril.worker.waiting import Doorbell
 from toril.worker.window import Window
@@ -81,6 +82,7 @@ class Lanes:
     Args:
         start: called for each claimed job, with its lock token.
         turn_ended: called after each turn.
+        drained: called when nothing waits any more, after jobs did.
     """
 
     def __init__(
@@ -92,10 +94,10 @@ class Lanes:
         health: Health,
         clock: Clock,
         *,
-        lock_ms: int,
-        worker_name: str,
+        options: WorkerOptions,
         start: Callable[[str, JobRecord], None],
         turn_ended: Callable[[], None],
+        drained: Callable[[], None],
     ) -> None:
         self._commands = commands
         self._lanes = lanes
@@ -103,10 +105,14 @@ class Lanes:
         self._doorbell = doorbell
         self._health = health
         self._clock = clock
-        self._lock_ms = lock_ms
-        self._worker_name = worker_name
+        self._options = options
+        self._limit = (options.limiter.max, options.limiter.duration_ms) if options.limiter is not None else (0, 0)
         self._start = start
         self._turn_ended = turn_ended
+        self._drained = drained
+        self._has_claimed = False
+        self._holds = 0
+        self._hold_timers: list[Timer] = []
         self._state = ClaimState.SATISFIED
         self._gathered: deque[Gathered] = deque()
         self._idle: list[asyncio.Future[None]] = []
@@ -138,12 +144,37 @@ class Lanes:
     @property
     def can_claim(self) -> bool:
         """Whether a slot is free that no turn under way has asked for."""
-        return self._is_claiming and self._slots.free > 0
+        return self._is_claiming and self._holds == 0 and self._slots.free > 0
+
+    def hold(self) -> None:
+        """Claim nothing until `release`: a handler has met a rate limit, and the server is yet to be told."""
+        self._holds += 1
+
+    def release(self, limit_ms: int) -> None:
+        """The server knows: claim again when what is left of the limit has passed. (It wouldn't hold back a worker without a limit.)"""
+        if limit_ms > 0:
+            self._may_claim = False
+            self._state = ClaimState.LIMITED
+            self._hold_timers.append(self._clock.call_later(limit_ms, self._hold_ends))
+        else:
+            self._holds -= 1
+            self.look_again()
+
+    def _hold_ends(self) -> None:
+        self._holds -= 1
+        if self._holds == 0:
+            self._hold_timers.clear()
+        self.look_again()
+
+    def _limited(self, limit_ms: int) -> None:
+        self._may_claim = False
+        self._state = ClaimState.LIMITED
+        self._look_again_in(min(limit_ms, LONGEST_LIMIT_PAUSE_MS))
 
     def stop_claiming(self) -> None:
         """From now on only write outcomes."""
         self._is_claiming = False
-        for timer in (self._timer, self._poll_timer):
+        for timer in (self._timer, self._poll_timer, *self._hold_timers):
             if timer is not None:
                 timer.cancel()
 
@@ -159,9 +190,15 @@ class Lanes:
             await self._quiet.wait()
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether it has nothing to do now: it neither looks for jobs nor writes outcomes. Jobs may run."""
+        return self._under_way == 0 and not self._has_work()
+
+    @property
     def found_nothing(self) -> bool:
         """Whether the last look at the queue found nothing to claim now, nothing runs, and nothing waits to be written."""
-        if self._may_claim or self._state not in (ClaimState.EMPTY, ClaimState.BLOCKED):
+        may_claim = self._may_claim and self._holds == 0
+        if may_claim or self._state not in (ClaimState.EMPTY, ClaimState.BLOCKED, ClaimState.LIMITED):
             return False
         return self._slots.running == 0 and not self._gathered and self._under_way == 0
 
@@ -190,11 +227,14 @@ class Lanes:
     async def _take_turn(self, lane: Lane) -> None:
         gathered = self._gathered
         batch = [gathered.popleft() for _ in range(min(len(gathered), BATCH))]
-        reservation = self._slots.reserve(BATCH) if self._is_claiming else NOTHING
+        reservation = self._slots.reserve(BATCH) if self.can_claim else NOTHING
         await self._turn(lane, batch, reservation)
         self._wake_a_lane()
         if not self._gathered and self._under_way == 0:
             self._quiet.set()
+        if self._has_claimed and self._state is ClaimState.EMPTY and self.found_nothing:
+            self._has_claimed = False
+            self._drained()
         self._turn_ended()
 
     async def _turn(self, lane: Lane, batch: list[Gathered], reservation: Reservation) -> None:
@@ -203,14 +243,17 @@ class Lanes:
         request = TurnRequest(
             now_ms=self._clock.now_ms(),
             token=f"{lane.name}:{lane.sequence}",
-            lock_ms=self._lock_ms,
+            lock_ms=self._options.lock_ms,
             lane=lane.name,
             sequence=lane.sequence,
             endings=[one.ending for one in batch],
             claims=reservation.claims,
-            worker_name=self._worker_name,
+            worker_name=self._options.name or "",
             free_by_name=look.free_by_name,
             positions=look.start,
+            limit_max=self._limit[0],
+            limit_ms=self._limit[1],
+            metrics_points=self._options.metrics_points,
         )
         rings, names_freed = self._rings, self._slots.name_freed
         self._under_way += 1
@@ -230,6 +273,7 @@ class Lanes:
         names = [record.name for _, record in reply.claimed]
         self._slots.settle(reservation, names)
         for token, record in reply.claimed:
+            self._has_claimed = True
             self._start(token, record)
         for one, code in zip(batch, reply.codes, strict=True):
             one.written(code)
@@ -301,8 +345,7 @@ class Lanes:
                 self._may_claim = False
                 self._doorbell.sleep(value if state is ClaimState.EMPTY else 0)
             case ClaimState.LIMITED:
-                self._may_claim = False
-                self._look_again_in(min(value, LONGEST_LIMIT_PAUSE_MS))
+                self._limited(value)
             case ClaimState.ONLY_FULL_NAMES:
                 self._may_claim = False  # until a slot gets free, or the next poll
 

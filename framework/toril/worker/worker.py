@@ -4,6 +4,7 @@
        ▲                  │                                                        │
        └── nothing there ─┘                    LockKeeper (thread) renews locks until the last outcome is written
                                                StalledSweep looks for jobs of dead workers
+                                               Control hears at once of cancelled jobs
 
 States: new → running → stopping → stopped. Stopping has one order, each step with a bound of its own:
 
@@ -23,33 +24,35 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from toril.cancellation import run_to_end
-from toril.errors import LockLostError, QueueClosedError, ServerError
+from toril.errors import QueueClosedError, ServerError
 from toril.queues.job import Job
-from toril.queues.payloads import ANY_DATA, ANY_RESULT
+from toril.queues.listeners import EventSource, Listeners
 from toril.queues.queue import Queue
 from toril.telemetry.logs import get_logger
-from toril.wire import replies
-from toril.wire.codec import JobRecord
 from toril.wire.commands import QueueCommands
 from toril.wire.connection import Connection, Server
+from toril.worker.attempts import Attempts
+from toril.worker.calling import HandlerCaller
+from toril.worker.control import Control
 from toril.worker.executor import Executor
+from toril.worker.executors import Children
 from toril.worker.health import Health, Problem
-from toril.worker.listeners import Listener, Listeners, LocalEvent
 from toril.worker.locks import LockKeeper
 from toril.worker.options import WorkerOptions
-from toril.worker.outcome import Completed, Failed, Outcome, Retry, UnknownName, ending
-from toril.worker.policy import Policies
 from toril.worker.processor import Handlers, Registry, handlers_of
 from toril.worker.running import CancelReason, RunningJob
 from toril.worker.slots import Slots
 from toril.worker.stalled import StalledSweep
-from toril.worker.turn import LANES, Gathered, Lane, Lanes
+from toril.worker.turn import LANES, Lane, Lanes
 from toril.worker.waiting import Doorbell
 
 log = get_logger(__name__)
+
+D = TypeVar("D")
+R = TypeVar("R")
 
 CANCEL_TIMEOUT_MS: Final = 5_000
 """How long cancelled handlers may take to clean up at stop."""
@@ -67,7 +70,7 @@ class WorkerState(Enum):
     STOPPED = "stopped"
 
 
-class Worker:
+class Worker(EventSource):
     """Runs the jobs of one queue until it is stopped.
 
         async with Queue("emails") as queue:
@@ -76,25 +79,23 @@ class Worker:
 
     Args:
         queue: whose jobs to run. The worker uses its server and its clock, and never closes it.
-        handlers: one function for every job, functions by job name, or `Handler`s. A plain `def` runs in a thread.
+        handlers: one function for every job, functions by job name, or `Handler`s. A function takes the job or its data (see
+            `handler`); a plain `def` runs in a thread. A `Registry` may get and lose handlers while the worker runs.
         options: how.
 
     Raises:
         ProcessorError: no handler, or two for one name.
     """
 
-    def __init__(self, queue: Queue[Any, Any], handlers: Handlers, options: WorkerOptions | None = None) -> None:
+    def __init__(self, queue: Queue[D, R], handlers: Handlers[D, R] | Registry, options: WorkerOptions | None = None) -> None:
         self.queue = queue
         self.options = options or WorkerOptions()
-        self.registry = Registry(queue.name, handlers_of(handlers))
+        self.registry = handlers if isinstance(handlers, Registry) else Registry(queue.name, handlers_of(handlers))
         self.id = secrets.token_hex(6)
-        self.listeners = Listeners()
+        self.listeners = Listeners(queue.name, queue.listeners)
         self._clock = queue.clock
         self._state = WorkerState.NEW
         self._health = Health(queue.name, self._clock)
-        self._running: dict[str, RunningJob] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._policies = Policies(queue.keep_completed, queue.keep_failed)
         self._slots = Slots(self.registry.total(self.options.concurrency), self.registry.limits)
         self._stop_asked = asyncio.Event()
         self._is_forced = False
@@ -104,9 +105,7 @@ class Worker:
         self._started = asyncio.Event()
         self._stopped = asyncio.Event()
         self._lanes: Lanes | None = None
-        self._executor: Executor | None = None
-        self.attempts_begun = 0
-        """How many jobs it has begun to run since it was made."""
+        self._attempts = Attempts(queue, self.registry, self.options, self._slots, self.listeners, self._step.set)
         self.left_behind = 0
         """After the stop: how many handlers would not end (threads, mostly). The process must exit to end them."""
 
@@ -129,11 +128,22 @@ class Worker:
     @property
     def running_jobs(self) -> tuple[Job[Any, Any], ...]:
         """The jobs whose handlers run now."""
-        return tuple(running.job for running in self._running.values())
+        return tuple(running.job for running in self._attempts.running.values())
 
-    def on(self, event: LocalEvent, listener: Listener) -> None:
-        """Hear what happens in this worker; see `toril.worker.listeners` for events and arguments."""
-        self.listeners.add(event, listener)
+    @property
+    def attempts_begun(self) -> int:
+        """How many jobs it has begun to run since it was made."""
+        return self._attempts.begun
+
+    @property
+    def attempts(self) -> tuple[RunningJob, ...]:
+        """The same with all that the worker knows about them, up to when their outcomes are written."""
+        return tuple(self._attempts.running.values())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it has nothing to do until a handler ends, somebody rings, or time passes."""
+        return self._lanes is not None and self._lanes.is_waiting
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -170,25 +180,30 @@ class Worker:
             doorbell,
             self._health,
             self._clock,
-            lock_ms=self.options.lock_ms,
-            worker_name=self.options.name or "",
-            start=self._start,
+            options=self.options,
+            start=self._attempts.start,
             turn_ended=self._turn_ended,
+            drained=functools.partial(self.listeners.tell, "drained"),
         )
-        sweep = StalledSweep(commands, self.options, self._clock, self._health)
+        sweep = StalledSweep(commands, self.options, self._clock, self._health, self._stalled)
+        channel = server.subscription(commands.keys.control)
+        control = Control(commands, channel, self._attempts)
         threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=f"toril-{self.queue.name}")
-        self._executor = Executor(self.registry, self.options, self._clock, threads)
+        children = Children(self.queue)
+        self._attempts.connect(self._lanes, Executor(self.registry, self.options, self._clock, HandlerCaller(threads), children))
         try:
             with contextlib.suppress(ServerError):  # its loop will try again, and say so
                 await bell_connection.connect()  # by its name tools see this worker, also while it is too busy to wait
             self._started.set()
             async with (
                 # Outermost: locks are renewed until the last outcome is written.
-                LockKeeper(server, commands.keys, self.options, self._clock, self._running, self._lock_lost, self._health),
+                LockKeeper(server, commands.keys, self.options, self._clock, self._attempts, control.look_soon, self._health),
                 asyncio.TaskGroup() as keepers,
             ):
                 tasks = [keepers.create_task(sweep.run_forever(), name="stalled-sweep")]
                 tasks.append(keepers.create_task(doorbell.run_forever(), name="doorbell"))
+                tasks.append(keepers.create_task(control.run_forever(), name="control"))
+                tasks.append(keepers.create_task(control.look_when_asked(), name="cancellations"))
                 tasks += [keepers.create_task(self._lanes.run_forever(lane), name=f"lane {lane.name}") for lane in lanes]
                 try:
                     await self._stop_asked.wait()
@@ -198,6 +213,7 @@ class Worker:
                         task.cancel()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
+            await run_to_end(children.aclose(force=self._is_forced))
             await run_to_end(self._close(bell_connection, *(lane.connection for lane in lanes)))
 
     async def _close(self, *connections: Connection) -> None:
@@ -265,24 +281,26 @@ class Worker:
         """The stop's steps up to the last outcome, each bounded."""
         self._state = WorkerState.STOPPING
         lanes.stop_claiming()
-        if self._tasks and not self._is_forced:
-            log.info("stopping: running jobs may end", queue=self.queue.name, running=len(self._tasks))
-            await self._wait_until(lambda: not self._tasks or self._is_forced, self.options.shutdown_timeout_ms)
+        attempts = self._attempts
+        attempts.is_stopping = True
+        if attempts.unended and not self._is_forced:
+            log.info("stopping: running jobs may end", queue=self.queue.name, running=attempts.unended)
+            await self._wait_until(lambda: not attempts.unended or self._is_forced, self.options.shutdown_timeout_ms)
         # A turn that was under way may claim jobs meanwhile; those that were told already are not told twice.
         while True:
-            told = self._uncancelled()
+            told = attempts.uncancelled
             for running in told:
                 running.cancel(CancelReason.STOP)
             if told:
-                await self._wait_until(lambda: not self._tasks or bool(self._uncancelled()), CANCEL_TIMEOUT_MS)
-            if not self._uncancelled() and (not await self._write_outcomes(lanes) or not self._uncancelled()):
+                await self._wait_until(lambda: not attempts.unended or bool(attempts.uncancelled), CANCEL_TIMEOUT_MS)
+            if not attempts.uncancelled and (not await self._write_outcomes(lanes) or not attempts.uncancelled):
                 break
-        self.left_behind = len(self._tasks)
+        self.left_behind = attempts.unended
         if self.left_behind:
             log.error(
                 "handlers did not end at stop; their jobs run again elsewhere once their locks have expired",
                 queue=self.queue.name,
-                job_ids=[running.job.id for running in self._running.values()],
+                job_ids=[job.id for job in self.running_jobs],
             )
 
     async def _write_outcomes(self, lanes: Lanes) -> bool:
@@ -295,9 +313,6 @@ class Worker:
             return False
         return True
 
-    def _uncancelled(self) -> list[RunningJob]:
-        return [running for running in self._running.values() if running.is_uncancelled]
-
     async def _wait_until(self, is_over: Callable[[], bool], timeout_ms: int) -> None:
         """Wait for that, at most so long; asked at each of the stop's steps. The caller looks at what is left."""
         with contextlib.suppress(TimeoutError):
@@ -306,96 +321,11 @@ class Worker:
                     self._step.clear()
                     await self._step.wait()
 
-    # ── one job ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what its parts tell ───────────────────────────────────────────────────────────────────────────────────
 
-    def _start(self, token: str, record: JobRecord) -> None:
-        self.attempts_begun += 1
-        handler = self.registry.find(record.name)
-        payload, result = (handler.payload, handler.result) if handler is not None else (ANY_DATA, ANY_RESULT)
-        job: Job[Any, Any] = Job(self.queue, record, token=token, payload=payload, result_type=result)
-        running = RunningJob(job, token, self._policies.of(record.opts), handler)
-        self._running[token] = running
-        task = running.task = asyncio.create_task(self._run_job(running))
-        self._tasks.add(task)
-        task.add_done_callback(functools.partial(self._task_ended, running))
-        if self._state is WorkerState.STOPPING:
-            self._step.set()
-
-    async def _run_job(self, running: RunningJob) -> None:
-        if self.listeners.hears("active"):
-            self.listeners.tell("active", running.job)
-        if self.listeners.hears("progress"):
-            running.job.on_progress = self._tell_progress
-        self._gather(running, await self._executor_of().attempt(running))
-
-    def _task_ended(self, running: RunningJob, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not running.is_gathered:
-            if task.cancelled():  # before it ran at all: its coroutine never began
-                self._gather(running, self._executor_of().cancelled(running, asyncio.CancelledError()))
-            elif (error := task.exception()) is not None:  # ours, not the handler's
-                log.error("the attempt failed outside of its handler", queue=self.queue.name, job_id=running.job.id, exc_info=error)
-                self._gather(running, self._executor_of().failure(running, error))
-        if not self._tasks:
-            self._step.set()
-
-    def _gather(self, running: RunningJob, outcome: Outcome) -> None:
-        """The attempt is over: its slot is free, and its outcome goes out with the next turn. The lock is kept until then."""
-        running.is_gathered = True
-        self._slots.release(running.job.name)
-        self._send(running, outcome)
-
-    def _send(self, running: RunningJob, outcome: Outcome) -> None:
-        job, lanes = running.job, self._lanes_of()
-        end = ending(outcome, job.id, running.token, running.policy, self.options.unknown_name_delay_ms)
-        if end is None:
-            self._running.pop(running.token, None)
-            lanes.look_again()
-        else:
-            lanes.gather(Gathered(end, functools.partial(self._written, running, outcome), functools.partial(self._dropped, running)))
-
-    def _written(self, running: RunningJob, outcome: Outcome, code: int) -> None:
-        """The server has answered."""
-        job = running.job
-        if code in (replies.PENDING_CHILDREN, replies.FAILED_CHILD) and isinstance(outcome, Completed):
-            # Refused, and the job is still ours: now it can only fail (wire T10).
-            self._send(running, self._executor_of().failure(running, replies.job_error(code, job.id, job.queue_name)))
-            return
-        self._running.pop(running.token, None)
-        if code < 0:
-            error = replies.job_error(code, job.id, job.queue_name)
-            log.warning("an outcome was refused: the job isn't ours any more", queue=job.queue_name, job_id=job.id, reason=str(error))
-            self.listeners.tell("error", error)
-        elif isinstance(outcome, Completed):
-            if self.listeners.hears("completed"):
-                job.record.attempts_made, job.record.return_value = job.attempts_made + 1, outcome.value
-                self.listeners.tell("completed", job, outcome.result)
-        elif isinstance(outcome, (Failed, Retry)) or code == replies.UNKNOWN_NAME_FAILED:
-            self._tell_failed(job, outcome)
-
-    def _tell_progress(self, job: Job[Any, Any], value: object) -> None:
-        self.listeners.tell("progress", job, value)
-
-    def _tell_failed(self, job: Job[Any, Any], outcome: Outcome) -> None:
-        if isinstance(outcome, (Failed, Retry, UnknownName)):
-            record = job.record
-            record.attempts_made, record.failed_reason, record.stack_trace = record.attempts_made + 1, outcome.reason, outcome.stack
-            self.listeners.tell("failed", job, outcome.error, not isinstance(outcome, Retry))
-
-    def _dropped(self, running: RunningJob, error: Exception) -> None:
-        """The server can't process the outcome at all, because of what the job's keys hold. The lock runs out, and the sweep decides."""
-        self._running.pop(running.token, None)
-        log.error("an outcome could not be written", queue=self.queue.name, job_id=running.job.id, error=str(error))
-        self.listeners.tell("error", error)
-
-    def _lock_lost(self, token: str, reason: str) -> None:
-        running = self._running.get(token)
-        if running is None or running.is_gathered:
-            return  # it ended meanwhile; the server decides about its outcome
-        error = LockLostError(running.job.id, self.queue.name, reason)
-        log.error("lock lost: the handler is cancelled", queue=self.queue.name, job_id=running.job.id, reason=str(error))
-        running.cancel(CancelReason.LOCK_LOST)
-        self.listeners.tell("error", error)
+    def _stalled(self, job_id: str) -> None:
+        self.listeners.tell("stalled", job_id)
+        self.listeners.tell("waiting", job_id)
 
     def _look_again(self) -> None:
         self._lanes_of().look_again()
@@ -410,7 +340,3 @@ class Worker:
     def _lanes_of(self) -> Lanes:
         assert self._lanes is not None  # made before anything that could call this
         return self._lanes
-
-    def _executor_of(self) -> Executor:
-        assert self._executor is not None  # made before anything that could call this
-        return self._executor

@@ -8,16 +8,13 @@ ARGV[1]  job id
 Returns  1 removed (also if there was none), 0 a worker holds a lock on it or on a pending descendant,
          -8 it is a job scheduler's pending iteration
 ]]
--- include parents
+-- include fail
+-- include take_out
 
 local q, id = open_queue(KEYS[1]), ARGV[1]
 local root = q.base .. id
 
-local scheduler = call("HGET", root, "rjk")
-if scheduler then
-  local due = call("ZSCORE", q.base .. "repeat", scheduler)
-  if due and id == "repeat:" .. scheduler .. ":" .. string.format("%.0f", tonumber(due)) then return -8 end
-end
+if is_pending_iteration(q, id) then return -8 end
 
 -- The job and all below it, each once. Only pending ones can be at work.
 local keys, below = { root }, { [root] = {} }
@@ -41,17 +38,6 @@ while keys[at] do
   at = at + 1
 end
 
--- §3.11: out of whichever collection holds it; the name of that one.
-local function take_out(jq, job_id)
-  for _, state in ipairs({ "completed", "waiting-children", "delayed", "failed", "prioritized" }) do
-    if call("ZREM", jq.base .. state, job_id) == 1 then return state end
-  end
-  for _, state in ipairs({ "wait", "paused", "active" }) do
-    if call("LREM", jq.base .. state, 0, job_id) > 0 then return state end
-  end
-  return "unknown"
-end
-
 -- Children go before their parent, which the last of them releases.
 local function remove_job(key)
   local base, job_id = q.base, id
@@ -73,5 +59,5 @@ local function remove_job(key)
 end
 
 remove_job(root)
-call("DEL", KEYS[2] .. "unknown:" .. id)
+call("DEL", KEYS[2] .. "unknown:" .. id, KEYS[2] .. "cancel:" .. id)
 return 1

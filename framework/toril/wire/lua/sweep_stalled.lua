@@ -9,16 +9,16 @@ ARGV[2]  interval between sweeps, ms
 ARGV[3]  how often a job may stall before it is failed
 Returns  {ms to wait, since another worker swept lately, or 0; the ids that were put back}
 ]]
--- include queue
+-- include fail
 
-local now, interval, max_stalled = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local q = open_queue(KEYS[1])
+local now, interval, max_stalled = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local q = open_queue(KEYS[1], KEYS[2])
 local check = q.base .. "stalled-check"
 
 local ttl = call("PTTL", check)
 if ttl == -1 then ttl = interval end -- somebody wrote it without a TTL: nobody will ever sweep, but nobody shall spin either
 if ttl ~= -2 then return { math.max(ttl, 1), {} } end
-call("SET", check, now, "PX", interval)
+call("SET", check, ARGV[1], "PX", interval)
 trim_events(q)
 
 -- A job scheduler's iteration is never given up: that would end its schedule.
@@ -35,14 +35,19 @@ for _, id in ipairs(suspects) do
   local key = q.base .. id
   if call("EXISTS", key .. ":lock") == 0 and call("LREM", q.active, 1, id) == 1 and call("EXISTS", key) == 1 then
     local count = call("HINCRBY", key, "stc", 1)
-    if count > max_stalled and not is_scheduled(key) then
-      call("HSET", key, "defa", "job stalled more than allowable limit")
+    local reason = call("GET", q.own .. "cancel:" .. id)
+    if reason then -- its worker died before it could obey
+      fail_unasked(q, now, id, "active", "cancelled: " .. reason, "")
+    else
+      if count > max_stalled and not is_scheduled(key) then
+        call("HSET", key, "defa", "job stalled more than allowable limit")
+      end
+      call("RPUSH", q.wait, id)
+      wake(q)
+      event(q, "waiting", "jobId", id, "prev", "active")
+      event(q, "stalled", "jobId", id)
+      recovered[#recovered + 1] = id
     end
-    call("RPUSH", q.wait, id)
-    wake(q)
-    event(q, "waiting", "jobId", id, "prev", "active")
-    event(q, "stalled", "jobId", id)
-    recovered[#recovered + 1] = id
   end
 end
 

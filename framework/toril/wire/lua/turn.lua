@@ -16,7 +16,9 @@ ARGV[8]   worker's own rate limit: jobs, or 0
 ARGV[9]   and the ms in which they may start
 ARGV[10]  from which position on to look for names with a free slot: in the waiting,
 ARGV[11]  and in the prioritized jobs
-ARGV[12]  number of capped names c; then c pairs: name, free slots; then k times seven: kind, id, token and four values
+ARGV[12]  for how many minutes finished jobs are counted, or 0
+ARGV[13]  number of capped names c; then c pairs: name, free slots; then k times seven: kind, id, token and four values. Seven of
+          the kind "l" are no ending but the dead letter of the one that follows: base of its queue, name, data, opts, delay, priority
 Returns   {codes, state, value, position, position, {{id, token, fields…}…}}, or -1 if a later turn was answered already
 ]]
 -- include finish
@@ -24,7 +26,8 @@ Returns   {codes, state, value, position, position, {{id, token, fields…}…}}
 
 local now, token, lock_ms = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local lane, sequence, own = ARGV[4], tonumber(ARGV[5]), KEYS[2]
-local q = open_queue(KEYS[1])
+local q = open_queue(KEYS[1], own)
+q.metrics_points = tonumber(ARGV[12])
 local receipt = own .. "receipt:" .. lane
 
 -- The stored answer once more: of the claimed jobs those that are still ours, locked anew and read anew.
@@ -56,33 +59,38 @@ if lane ~= "" then
   end
 end
 
-local names = tonumber(ARGV[12])
+local names = tonumber(ARGV[13])
 local free = {}
-for i = 13, 12 + 2 * names, 2 do
+for i = 14, 13 + 2 * names, 2 do
   free[ARGV[i]] = tonumber(ARGV[i + 1])
 end
 
-local codes, finished = {}, false
-for i = 13 + 2 * names, #ARGV, 7 do
+local codes, finished, letter = {}, false, nil
+for i = 14 + 2 * names, #ARGV, 7 do
   local kind, id, held, a, b, c, d = unpack(ARGV, i, i + 6)
-  local code
-  if kind == "c" then
-    code = finish(q, own, now, id, held, "completed", a, nil, c)
-  elseif kind == "f" then
-    code = finish(q, own, now, id, held, "failed", a, b, c, tonumber(d))
-  elseif kind == "r" then
-    code = retry_now(q, now, id, held, a, b, c == "1")
-  elseif kind == "d" then
-    code = delay_job(q, now, id, held, tonumber(c), a, b)
-  elseif kind == "o" then
-    code = delay_job(q, now, id, held, tonumber(c))
-  elseif kind == "w" then
-    code = put_back(q, id, held)
+  if kind == "l" then
+    letter = { base = id, name = held, data = a, opts = b, timestamp = now, delay = tonumber(c), priority = tonumber(d) }
   else
-    code = put_off_unknown(q, own, now, id, held, a, b, c, tonumber(d))
+    local code
+    if kind == "c" then
+      code = finish(q, now, id, held, "completed", a, nil, c)
+    elseif kind == "f" then
+      code = finish(q, now, id, held, "failed", a, b, c, tonumber(d), letter)
+    elseif kind == "r" then
+      code = retry_now(q, now, id, held, a, b, c == "1")
+    elseif kind == "d" then
+      code = delay_job(q, now, id, held, tonumber(c), a, b)
+    elseif kind == "o" then
+      code = delay_job(q, now, id, held, tonumber(c))
+    elseif kind == "w" then
+      code = put_back(q, now, id, held, tonumber(a))
+    else
+      code = put_off_unknown(q, now, id, held, a, b, c, tonumber(d), letter)
+    end
+    if kind == "u" and code == 1 or code == 0 and (kind == "c" or kind == "f") then finished = true end
+    codes[#codes + 1] = code
+    letter = nil
   end
-  if code == 1 or code == 0 and (kind == "c" or kind == "f") then finished = true end
-  codes[#codes + 1] = code
 end
 
 local wanted = tonumber(ARGV[6])

@@ -1,29 +1,6 @@
 -- include store
 -- include keep
-
--- §3.15.4 and 5: the job that held a deduplication id has ended; the payload that came meanwhile, if any, follows it.
-local function release_deduplication(q, id, deduplication, now)
-  local owner_key = q.base .. "de:" .. deduplication
-  local owner = call("GET", owner_key)
-  if owner == id and call("PTTL", owner_key) == -1 then call("DEL", owner_key) end
-  local next_key = q.base .. "dn:" .. deduplication
-  local values = call("HMGET", next_key, "name", "data", "opts", "jid", "pk", "pd", "pdk", "rjk")
-  if not values[1] or (owner and owner ~= id) then return end
-  local counter = call("INCR", q.base .. "id")
-  local next_id = values[4] or tostring(counter)
-  local ok, opts = pcall(cjson.decode, values[3] or "{}")
-  if not ok or type(opts) ~= "table" then opts = {} end
-  local job = {
-    name = values[1], data = values[2] or "{}", opts = values[3] or "{}", timestamp = tonumber(opts.timestamp) or now,
-    delay = tonumber(opts.delay) or 0, priority = tonumber(opts.priority) or 0, lifo = opts.lifo == true,
-    parent_key = values[5], parent = values[6], scheduler = values[8], deduplication = deduplication,
-  }
-  call("SET", owner_key, next_id)
-  store(q, next_id, job)
-  if place(q, next_id, job, now) == "delayed" then wake_delayed(q) else wake(q) end
-  if values[7] then call("SADD", values[7], q.base .. next_id) end
-  call("DEL", next_key)
-end
+-- include fail
 
 -- Where a job that fails, is retried or moved stands: its hash's fields, or nil and why it can't be touched.
 local function take_from_active(q, id, token, values_wanted)
@@ -36,10 +13,43 @@ local function take_from_active(q, id, token, values_wanted)
   return values, 0
 end
 
+-- §3.5.4: one job more in its minute. `max_points` minutes are kept.
+local function count_in_metrics(q, target, now, max_points)
+  local key = q.base .. "metrics:" .. target
+  local data = key .. ":data"
+  local before = call("HINCRBY", key, "count", 1) - 1
+  local last = tonumber(call("HGET", key, "prevTS") or nil)
+  if not last then
+    call("HSET", key, "prevTS", now, "prevCount", 0)
+    return
+  end
+  local minutes = math.min(math.floor(now / 60000) - math.floor(last / 60000), max_points)
+  if minutes <= 0 then return end
+  call("LPUSH", data, before - (tonumber(call("HGET", key, "prevCount")) or 0))
+  for first = 2, minutes, 1000 do
+    local zeros = {}
+    for i = 1, math.min(1000, minutes - first + 1) do
+      zeros[i] = 0
+    end
+    call("LPUSH", data, unpack(zeros))
+  end
+  call("LTRIM", data, 0, max_points - 1)
+  call("HSET", key, "prevCount", before, "prevTS", now)
+end
+
+-- A job that failed for good also goes, as a job of its own, to the queue for dead letters.
+local function write_letter(q, letter, now)
+  local dq = queue_of(q, letter.base)
+  max_events(dq)
+  local id = tostring(call("INCR", dq.base .. "id"))
+  store(dq, id, letter)
+  if place(dq, id, letter, now) == "delayed" then wake_delayed(dq) else wake(dq) end
+end
+
 local FINISH_FIELDS = { "name", "parentKey", "parent", "deid", "atm", "ats", "defa" }
 
 -- §3.5: completed, or failed for good. `result` is the JSON of the value, or the reason.
-local function finish(q, own, now, id, token, target, result, stack, rule_text, attempts)
+local function finish(q, now, id, token, target, result, stack, rule_text, attempts, letter)
   local key = q.base .. id
   if target == "completed" then
     if call("SCARD", key .. ":dependencies") ~= 0 then
@@ -76,23 +86,35 @@ local function finish(q, own, now, id, token, target, result, stack, rule_text, 
     end
     if rule_text ~= "" then trim_finished(q, q.base .. target, rule, now) end
   end
-  if (tonumber(values[6]) or 0) > 1 then call("DEL", own .. "unknown:" .. id, own .. "cancel:" .. id) end
+  call("DEL", q.own .. "unknown:" .. id, q.own .. "cancel:" .. id)
   if target == "completed" then
     event(q, "completed", "jobId", id, "returnvalue", result, "prev", "active")
   else
     event(q, "failed", "jobId", id, "failedReason", result, "prev", "active")
     if made >= attempts then event(q, "retries-exhausted", "jobId", id, "attemptsMade", made) end
   end
+  if q.metrics_points > 0 then count_in_metrics(q, target, now, q.metrics_points) end
+  if letter then write_letter(q, letter, now) end
   return 0
 end
 
 local RETRY_FIELDS = { "name", "priority", "atm" }
+
+-- §11: somebody has cancelled the job while it ran, and its worker has not heard of it in time: it ends now, whatever that wanted.
+local function ends_cancelled(q, now, id)
+  local reason = call("GET", q.own .. "cancel:" .. id)
+  if not reason then return false end
+  call("HINCRBY", q.base .. id, "atm", 1)
+  fail_unasked(q, now, id, "active", "cancelled: " .. reason, "")
+  return true
+end
 
 -- §3.7a: the attempt failed; it runs again at once.
 local function retry_now(q, now, id, token, reason, stack, lifo)
   promote_due(q, now, is_blocked(q))
   local values, code = take_from_active(q, id, token, RETRY_FIELDS)
   if not values then return code end
+  if ends_cancelled(q, now, id) then return 0 end
   local priority = tonumber(values[2]) or 0
   add_waiting(q, id, priority, lifo)
   wake(q)
@@ -105,6 +127,7 @@ end
 local function delay_job(q, now, id, token, delay, reason, stack)
   local values, code = take_from_active(q, id, token, RETRY_FIELDS)
   if not values then return code end
+  if ends_cancelled(q, now, id) then return 0 end
   if reason then
     call("HSET", q.base .. id, "delay", delay, "failedReason", reason, "stacktrace", stack, "atm", (tonumber(values[3]) or 0) + 1)
   else
@@ -117,12 +140,15 @@ local function delay_job(q, now, id, token, delay, reason, stack)
 end
 
 -- §3.8 moveToWait, with the ring also for a prioritized job (§11). A job that isn't active stays where it is.
-local function put_back(q, id, token)
+-- `limit_ms` above 0: nobody who has a rate limit may claim for so long. Returns what is left of such a limit, or a code below 0.
+local function put_back(q, now, id, token, limit_ms)
   local priority = call("HMGET", q.base .. id, "name", "priority")
   if not priority[1] then return -1 end
   local code = unlock(q, id, token)
   if code < 0 then return code end
+  if limit_ms and limit_ms > 0 then call("SET", q.limiter, "9007199254740991", "PX", limit_ms) end
   if call("LREM", q.active, 1, id) == 0 then return 0 end
+  if ends_cancelled(q, now, id) then return 0 end
   priority = tonumber(priority[2]) or 0
   if priority > 0 then
     add_prioritized_front(q, id, priority)
@@ -131,15 +157,15 @@ local function put_back(q, id, token)
   end
   wake(q)
   trimming_event(q, "waiting", "jobId", id, "prev", "active")
-  return 0
+  return limit_ms and math.max(call("PTTL", q.limiter), 0) or 0
 end
 
 -- §11: nobody here handles the job's name. Put off five times, each time for twice as long (0); then it fails (1).
-local function put_off_unknown(q, own, now, id, token, reason, stack, rule_text, first_delay)
-  local seen_key = own .. "unknown:" .. id
+local function put_off_unknown(q, now, id, token, reason, stack, rule_text, first_delay, letter)
+  local seen_key = q.own .. "unknown:" .. id
   local seen = (tonumber(call("GET", seen_key)) or 0) + 1
   if seen > 5 then
-    local code = finish(q, own, now, id, token, "failed", reason, stack, rule_text, 0)
+    local code = finish(q, now, id, token, "failed", reason, stack, rule_text, 0, letter)
     return code == 0 and 1 or code
   end
   local code = delay_job(q, now, id, token, first_delay * 2 ^ (seen - 1))

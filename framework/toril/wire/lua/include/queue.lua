@@ -2,11 +2,13 @@
 
 local call = redis.call
 
--- Opens a queue by its base ("bull:emails:"). `meta` is read once: nothing in a script changes what it says.
-local function open_queue(base)
+-- Opens a queue by its base ("bull:emails:") and that of our own keys. `meta` is read once: nothing in a script changes what it says.
+local function open_queue(base, own)
   local meta = call("HMGET", base .. "meta", "paused", "concurrency", "max", "duration", "opts.maxLenEvents")
   return {
     base = base,
+    own = own,
+    metrics_points = 0,
     meta = base .. "meta",
     wait = base .. "wait",
     active = base .. "active",

@@ -1,0 +1,62 @@
+"""What can be wrong with the schedules of a module graph."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+from toril.di import DIError, Graph
+from toril.modules.errors import (
+    InvalidProcessorError,
+    InvalidScheduleError,
+    NoJobHereError,
+    NoScheduleModuleError,
+    ScheduleConflictError,
+)
+from toril.modules.explorer import find_processors
+from toril.modules.schedule_explorer import ScheduledMethod, find_schedules, schedule_queue
+
+
+def check_schedules(graph: Graph) -> Iterator[DIError]:
+    """Everything that is wrong with the schedules of a graph; one of the checks that `build_graph` is given."""
+    methods, queue = find_schedules(graph), schedule_queue(graph)
+    for processor in find_processors(graph).get(queue or "", ()):
+        reason = f"queue {queue!r} belongs to ScheduleModule, whose schedules are its handlers: give one of the two another queue"
+        yield InvalidProcessorError(processor.cls.__name__, processor.place, reason)
+    seen: dict[str, ScheduledMethod] = {}
+    for one in methods:
+        if one.name in seen:
+            yield _conflict(seen[one.name], one)
+            continue
+        seen[one.name] = one
+        yield from _check_call(one)
+        chain = graph.job_chain(one.binding)
+        if chain:
+            names = tuple(binding.name for binding in chain)
+            yield NoJobHereError(one.cls.__name__, one.method, names, str(one.metadata.place))
+
+
+def check_schedule_module(graph: Graph) -> Iterator[DIError]:
+    """Whether somebody runs the schedules. A test of one feature may do without, since it runs none unless it asks for that."""
+    methods = find_schedules(graph)
+    if methods and schedule_queue(graph) is None:
+        yield NoScheduleModuleError(tuple(one.place for one in methods), graph.root.name)
+
+
+def _conflict(first: ScheduledMethod, second: ScheduledMethod) -> ScheduleConflictError:
+    places = (first.place, second.place)
+    if first.place == second.place:  # one class, provided by two modules
+        places = (f"{first.place} in {first.binding.node.name}", f"{second.place} in {second.binding.node.name}")
+    return ScheduleConflictError(first.name, *places)
+
+
+def _check_call(one: ScheduledMethod) -> Iterator[DIError]:
+    """Whether the method can be called without arguments, and does something then."""
+    function = one.function
+    try:
+        inspect.signature(function).bind(*(("self",) if one.is_bindable else ()))
+    except TypeError:
+        reason = f"it is called without arguments, as {one.method}(self): give its parameters defaults, or inject what it needs"
+        yield InvalidScheduleError(one.name, one.place, reason)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        yield InvalidScheduleError(one.name, one.place, "it is a generator, whose body a call doesn't run: leave out yield")

@@ -1,0 +1,104 @@
+"""What a method notes about itself: that it runs at certain times, and whether once for the fleet or in every process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast, get_args
+
+from toril.di import Place, caller_place
+from toril.durations import Duration, to_ms
+from toril.errors import InvalidOptionError
+from toril.modules.decorators import methods_of, note_on
+from toril.queues.cron import Cron
+from toril.queues.job_schedulers import ScheduleRule
+from toril.queues.option_checks import check_job_name
+
+MethodT = TypeVar("MethodT", bound=Callable[..., Any])
+
+ScheduleScope: TypeAlias = Literal["fleet", "process"]
+"""`fleet`: each run happens once, whichever process it is; `process`: each process runs it for itself, and the server knows nothing."""
+
+_SCHEDULED: Final = "__toril_scheduled__"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleMetadata:
+    """What `@cron`, `@interval` and `@timeout` note on a method."""
+
+    place: Place
+    rule: ScheduleRule | None
+    """None: a timeout."""
+    after_ms: int | None
+    """When a timeout runs, counted from the application's start."""
+    name: str | None
+    scope: ScheduleScope
+
+
+def cron(expression: str, *, tz: str = "UTC", name: str | None = None, scope: ScheduleScope = "fleet") -> Callable[[MethodT], MethodT]:
+    """Run a method of any provider whenever a cron expression says so: `@cron("0 0 * * *", tz="Europe/Berlin")`.
+
+    Args:
+        expression: five fields, or six with seconds first, or `@daily` and its like; see `toril.queues.cron`.
+        tz: the zone of the wall clock that it speaks of.
+        name: what the schedule is called, in the server too; by default `ClassName.method`. It must not change from one deploy to
+            the next, or the schedule is taken for another one.
+        scope: `fleet` runs it once for all processes, `process` in each.
+
+    The method has no parameters and may be a coroutine function or a plain one, which runs in a thread. The application needs
+    `ScheduleModule.for_root()`.
+
+    Raises:
+        InvalidCronError: naming the field, or the zone. InvalidOptionError: a name or scope that makes no sense.
+    """
+    if callable(expression):
+        raise InvalidOptionError("@cron", expression, 'say when: @cron("0 0 * * *")')
+    Cron(expression, tz).next_ms(0)  # found here and not at start, also that it never comes
+    return _scheduled(ScheduleMetadata(caller_place(1), ScheduleRule(pattern=expression, tz=tz), None, name, scope))
+
+
+def interval(every: Duration, *, name: str | None = None, scope: ScheduleScope = "fleet") -> Callable[[MethodT], MethodT]:
+    """Run a method of any provider once an interval, the first time when one has passed; arguments as in `cron`.
+
+    Raises:
+        InvalidDurationError: no duration, or a bare number. InvalidOptionError: nothing, a name or scope that makes no sense.
+    """
+    if callable(every):
+        raise InvalidOptionError("@interval", every, 'say how often: @interval("5m")')
+    return _scheduled(ScheduleMetadata(caller_place(1), ScheduleRule(every=every), None, name, scope))
+
+
+def timeout(after: Duration, *, name: str | None = None) -> Callable[[MethodT], MethodT]:
+    """Run a method of any provider once in each process, this long after the application has started.
+
+    Raises:
+        InvalidDurationError: no duration, or a bare number. InvalidOptionError: a name that makes no sense.
+    """
+    if callable(after):
+        raise InvalidOptionError("@timeout", after, 'say when: @timeout("10s")')
+    return _scheduled(ScheduleMetadata(caller_place(1), None, to_ms(after, "timeout"), name, "process"))
+
+
+def check_scope(scope: object) -> None:
+    """Refuse what is no scope of a schedule. Raises InvalidOptionError."""
+    if scope not in get_args(ScheduleScope):
+        raise InvalidOptionError("scope", scope, 'write "fleet" (once for all processes) or "process" (in each of them)')
+
+
+def _scheduled(metadata: ScheduleMetadata) -> Callable[[MethodT], MethodT]:
+    check_scope(metadata.scope)
+    if metadata.name is not None:
+        check_job_name(metadata.name)
+
+    def decorate(method: MethodT) -> MethodT:
+        note_on(method, _SCHEDULED, metadata)
+        return method
+
+    return decorate
+
+
+def schedules_in(cls: type) -> list[tuple[str, ScheduleMetadata]]:
+    """The methods of a class that are scheduled, inherited ones included; a method with two decorators comes twice."""
+    # Any class comes here, and what it holds may answer to every name.
+    notes = [(name, getattr(method, _SCHEDULED, None)) for name, method in methods_of(cls)]
+    return [(name, one) for name, noted in notes if isinstance(noted, list) for one in cast("list[ScheduleMetadata]", noted)]

@@ -1,0 +1,210 @@
+"""Dead letters: jobs that failed for good, kept as jobs of another queue, to be looked at, and run again once the cause is mended.
+
+`Queue("emails", dead_letter="dead-letter")` makes the script that fails a job for good write the letter, too: there is no moment
+in which one of the two is missing. A letter is an ordinary job named `failed-job`, so Node tools see it and Node workers may
+process it. Its data:
+
+    {"originalJob": {"id", "name", "data", "opts", "attempts", "queue"}, "error": {"message", "stack"}, "failedAt"}
+
+`queue` is the queue's name; one with another prefix than that of the letters is told by a further field, `prefix`. A job that was
+cancelled leaves no letter: somebody wanted it to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from toril.durations import Duration, to_ms
+from toril.errors import DeadLetterError, JobNotFoundError
+from toril.queues.option_values import moment
+from toril.queues.states import PENDING_STATES, STATES, JobState
+from toril.wire.codec import from_json_or, to_json
+from toril.wire.commands import NewJob
+from toril.wire.keys import QueueKeys
+
+if TYPE_CHECKING:
+    from toril.queues.job import Job
+    from toril.queues.queue import Queue
+
+FAILED_JOB: Final = "failed-job"
+"""The name of all dead letters."""
+
+_NOT_REPLAYED: Final = frozenset({"jobId", "delay", "timestamp", "parent", "repeat", "repeatJobKey", "prevMillis", "de", "expiresAt"})
+"""What belonged to the old job's life: the new one is free of it (wire §11)."""
+
+_KEPT_STATES: Final[tuple[JobState, ...]] = tuple(state for state in STATES if state != "active")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """What is known of a job that failed for good."""
+
+    id: str
+    """The letter's own id, in the queue of dead letters."""
+    queue: str
+    """Where the job comes from."""
+    prefix: str
+    """And the prefix of that queue."""
+    job_id: str
+    name: str
+    data: Any
+    options: Mapping[str, Any]
+    """The job's options by their names on the wire."""
+    attempts: int
+    """How often it was tried."""
+    message: str
+    stack: str
+    failed_at: str
+    """ISO 8601, UTC."""
+
+
+class DeadLetters:
+    """The letters in one queue of dead letters: `queue.dead_letters`."""
+
+    def __init__(self, queue: Queue[Any, Any]) -> None:
+        self._queue = queue
+
+    async def list(self, start: int = 0, end: int = -1, *, queue: str | None = None) -> Sequence[DeadLetter]:
+        """The letters that nobody processes now, the oldest first; `start` and `end` are both included, -1 is the last.
+
+        Args:
+            start: the first to return.
+            end: the last to return.
+            queue: only those that come from this queue, of the page.
+        """
+        jobs = await self._queue.get_jobs(PENDING_STATES, start, end, ascending=True)
+        letters = [letter for job in jobs if (letter := read_letter(job)) is not None]
+        return [letter for letter in letters if queue is None or letter.queue == queue]
+
+    async def get(self, letter_id: str) -> DeadLetter:
+        """One letter.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            DeadLetterError: it is no dead letter.
+        """
+        job = await self._queue.get_job(letter_id)
+        letter = read_letter(job)
+        if letter is None:
+            raise DeadLetterError(letter_id, self._queue.name, f"it is a job named {job.name!r} without the data of a dead letter")
+        return letter
+
+    async def replay(self, letter_id: str) -> str:
+        """Put the job back into its queue, with all its attempts before it, and take the letter away; the new job's id.
+
+        Both happen in one script. Replaying a letter twice adds the job once: for a day the second call gets the same id.
+
+        Raises:
+            JobNotFoundError: there is no such letter.
+            DeadLetterError: it is no letter, or its queue doesn't exist any more; it stays where it is.
+            LockLostError: a worker processes it right now.
+        """
+        now_ms = self._queue.clock.now_ms()
+        try:
+            letter = await self.get(letter_id)
+        except JobNotFoundError:
+            # Replayed before, maybe: then the script knows the new id, and looks at nothing else.
+            again = await self._queue.commands.replay_letter(letter_id, now_ms, self._queue.keys.base, NewJob("-", b"{}", b"{}", now_ms))
+            assert again is not None  # the letters' own queue is there if it remembers this
+            return again
+        origin = QueueKeys(letter.prefix, letter.queue)
+        new_id = await self._queue.commands.replay_letter(letter_id, now_ms, origin.base, _fresh_job(letter, now_ms))
+        if new_id is None:
+            reason = f"its queue {letter.queue!r} doesn't exist (any more): add a job there first, or purge the letter"
+            raise DeadLetterError(letter_id, self._queue.name, reason)
+        return new_id
+
+    async def replay_all(self, *, queue: str | None = None, limit: int | None = None) -> dict[str, str]:
+        """Replay letters, the oldest first: the new jobs' ids by those of the letters. One that can't be replayed stays, and stops it.
+
+        Args:
+            queue: only those that come from this queue.
+            limit: not more than so many.
+
+        Raises:
+            DeadLetterError: as `replay`; what was replayed before that stays so.
+        """
+        letters = (await self.list(queue=queue))[:limit]
+        return {letter.id: await self.replay(letter.id) for letter in letters}
+
+    async def purge(self, *letter_ids: str, older_than: Duration | None = None, queue: str | None = None) -> Sequence[str]:
+        """Remove letters for good; the ids of those that were removed. One that a worker processes stays.
+
+        Args:
+            letter_ids: which; none: all.
+            older_than: only those that failed so long ago.
+            queue: only those that come from this queue.
+        """
+        until_ms = None if older_than is None else self._queue.clock.now_ms() - to_ms(older_than, "older_than")
+        jobs = await self._queue.get_jobs(_KEPT_STATES, ascending=True)
+        removed: list[str] = []
+        for job in jobs:
+            letter = read_letter(job)
+            if letter is None or (letter_ids and letter.id not in letter_ids) or (queue is not None and letter.queue != queue):
+                continue
+            if (until_ms is None or job.timestamp_ms <= until_ms) and await self._queue.remove(letter.id):
+                removed.append(letter.id)
+        return removed
+
+
+def read_letter(job: Job[Any, Any]) -> DeadLetter | None:
+    """What a job of a queue of dead letters tells; None if it is no letter."""
+    content = _object(from_json_or(job.record.data, None))
+    original, error = _object(content.get("originalJob")), _object(content.get("error"))
+    if job.name != FAILED_JOB or not isinstance(original.get("name"), str) or not isinstance(original.get("queue"), str):
+        return None
+    attempts = original.get("attempts")
+    return DeadLetter(
+        id=job.id,
+        queue=original["queue"],
+        prefix=str(original.get("prefix") or job.queue.prefix),
+        job_id=str(original.get("id", "")),
+        name=original["name"],
+        data=original.get("data"),
+        options=_object(original.get("opts")),
+        attempts=attempts if isinstance(attempts, int) else 0,
+        message=str(error.get("message", "")),
+        stack=str(error.get("stack", "")),
+        failed_at=str(content.get("failedAt", "")),
+    )
+
+
+def letter_about(job: Job[Any, Any], message: str, stacks: bytes, letters: Queue[Any, Any]) -> NewJob:
+    """The letter about a job that fails for good now, for the queue `letters`. `stacks`: JSON, of all attempts, the latest last."""
+    record, now_ms = job.record, job.queue.clock.now_ms()
+    all_stacks = from_json_or(stacks, [])
+    original = {
+        "id": record.job_id,
+        "name": record.name,
+        "data": from_json_or(record.data, record.data.decode("utf-8", "replace")),
+        "opts": from_json_or(record.opts, {}),
+        "attempts": record.attempts_made + 1,
+        "queue": job.queue.name,
+    }
+    if job.queue.prefix != letters.prefix:
+        original["prefix"] = job.queue.prefix
+    error = {"message": message, "stack": all_stacks[-1] if all_stacks else ""}
+    failed_at = moment(now_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return letters.encode(letters.job(FAILED_JOB, {"originalJob": original, "error": error, "failedAt": failed_at}))
+
+
+def _fresh_job(letter: DeadLetter, now_ms: int) -> NewJob:
+    options = {name: value for name, value in letter.options.items() if name not in _NOT_REPLAYED}
+    expires_in = options.get("expiresIn")
+    if isinstance(expires_in, int):
+        options["expiresAt"] = now_ms + expires_in
+    priority = options.get("priority")
+    return NewJob(
+        letter.name,
+        to_json(letter.data, f"the data of dead letter {letter.id}"),
+        to_json({"attempts": 0, **options}, f"the options of dead letter {letter.id}"),
+        now_ms,
+        priority=priority if isinstance(priority, int) and priority > 0 else 0,
+        lifo=options.get("lifo") is True,
+    )
+
+
+def _object(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+--[[ cancel
+Fails a job that isn't running, for good; tells the worker of one that is (wire 11).
+
+KEYS[1]  base of the queue's keys
+KEYS[2]  base of our own keys
+ARGV[1]  job id
+ARGV[2]  now, ms
+ARGV[3]  why
+ARGV[4]  what is kept of failed jobs
+Returns  the name of the collection that the job was in, or -1 no such job, -3 it has ended, -8 a scheduler's pending iteration
+]]
+-- include fail
+-- include take_out
+
+local q, id, now, reason = open_queue(KEYS[1], KEYS[2]), ARGV[1], tonumber(ARGV[2]), ARGV[3]
+if call("EXISTS", q.base .. id) == 0 then return -1 end
+if call("LPOS", q.active, id) then
+  call("SET", q.own .. "cancel:" .. id, reason, "PX", 3600000)
+  call("PUBLISH", q.own .. "control", "cancel " .. id)
+  return "active"
+end
+if is_pending_iteration(q, id) then return -8 end
+if call("ZSCORE", q.base .. "completed", id) or call("ZSCORE", q.base .. "failed", id) then return -3 end
+local state = take_out(q, id)
+if state == "unknown" then return -3 end
+fail_unasked(q, now, id, (state == "wait" or state == "paused") and "waiting" or state, "cancelled: " .. reason, ARGV[4])
+return state

@@ -1,0 +1,56 @@
+-- include store
+-- include keep
+
+-- §3.15.4 and 5: the job that held a deduplication id has ended; the payload that came meanwhile, if any, follows it.
+local function release_deduplication(q, id, deduplication, now)
+  local owner_key = q.base .. "de:" .. deduplication
+  local owner = call("GET", owner_key)
+  if owner == id and call("PTTL", owner_key) == -1 then call("DEL", owner_key) end
+  local next_key = q.base .. "dn:" .. deduplication
+  local values = call("HMGET", next_key, "name", "data", "opts", "jid", "pk", "pd", "pdk", "rjk")
+  if not values[1] or (owner and owner ~= id) then return end
+  local counter = call("INCR", q.base .. "id")
+  local next_id = values[4] or tostring(counter)
+  local ok, opts = pcall(cjson.decode, values[3] or "{}")
+  if not ok or type(opts) ~= "table" then opts = {} end
+  local job = {
+    name = values[1], data = values[2] or "{}", opts = values[3] or "{}", timestamp = tonumber(opts.timestamp) or now,
+    delay = tonumber(opts.delay) or 0, priority = tonumber(opts.priority) or 0, lifo = opts.lifo == true,
+    parent_key = values[5], parent = values[6], scheduler = values[8], deduplication = deduplication,
+  }
+  call("SET", owner_key, next_id)
+  store(q, next_id, job)
+  if place(q, next_id, job, now) == "delayed" then wake_delayed(q) else wake(q) end
+  if values[7] then call("SADD", values[7], q.base .. next_id) end
+  call("DEL", next_key)
+end
+
+-- Whether an id is that of the job that a scheduler has waiting: without it, the schedule would end.
+local function is_pending_iteration(q, id)
+  local scheduler = call("HGET", q.base .. id, "rjk")
+  if not scheduler then return false end
+  local due = call("ZSCORE", q.base .. "repeat", scheduler)
+  return due ~= false and id == "repeat:" .. scheduler .. ":" .. string.format("%.0f", tonumber(due))
+end
+
+-- §11: a job that was taken out of `from` fails without an attempt's outcome: §3.5 steps 7, 8, 10, 11.
+local function fail_unasked(q, now, id, from, reason, rule_text)
+  local key = q.base .. id
+  local values = call("HMGET", key, "parentKey", "parent", "deid")
+  trim_events(q)
+  if values[3] then release_deduplication(q, id, values[3], now) end
+  local parent_key = values[1]
+  if parent_key then child_failed(q, key, parent_key, values[2], reason, now) end
+  local rule = read_rule(rule_text)
+  if rule.drop then
+    drop_keys(key)
+    if parent_key then call("SREM", parent_key .. ":dependencies", key) end
+  else
+    call("ZADD", q.base .. "failed", now, id)
+    call("HSET", key, "failedReason", reason, "finishedOn", now)
+    call("HDEL", key, "defa")
+    if rule_text ~= "" then trim_finished(q, q.base .. "failed", rule, now) end
+  end
+  call("DEL", q.own .. "unknown:" .. id, q.own .. "cancel:" .. id)
+  event(q, "failed", "jobId", id, "failedReason", reason, "prev", from)
+end

@@ -1,0 +1,219 @@
+"""The attempts of one worker: each from its claim until the server has confirmed what came of it.
+
+claimed ─► task: Executor ─► outcome ─► gathered ─► written ─► listeners hear
+              ▲                                       └─► refused: the job isn't ours any more
+              └── cancelled: the worker stops, the lock is lost, or somebody cancelled the job
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any, Final
+
+from toril.errors import JobCancelledError, LockLostError
+from toril.queues.job import Job
+from toril.queues.listeners import Listeners
+from toril.queues.payloads import ANY_DATA, ANY_RESULT
+from toril.queues.queue import Queue
+from toril.telemetry.logs import get_logger
+from toril.wire import replies
+from toril.wire.codec import JobRecord
+from toril.worker.executor import Executor
+from toril.worker.options import WorkerOptions
+from toril.worker.outcome import Completed, Failed, Outcome, PutBack, RateLimited, Retry, UnknownName, ending
+from toril.worker.policy import Policies
+from toril.worker.processor import Registry
+from toril.worker.running import CancelReason, RunningJob
+from toril.worker.slots import Slots
+from toril.worker.turn import Gathered, Lanes
+
+log = get_logger(__name__)
+
+MOST_EXPECTED: Final = 100
+"""How many cancelled jobs that other workers run are remembered: one may be on its way here."""
+
+
+class Attempts:
+    """What runs in one worker.
+
+    Args:
+        changed: called when no job runs any more, and for each one that is claimed while the worker stops.
+    """
+
+    def __init__(
+        self,
+        queue: Queue[Any, Any],
+        registry: Registry,
+        options: WorkerOptions,
+        slots: Slots,
+        listeners: Listeners,
+        changed: Callable[[], None],
+    ) -> None:
+        self.running: dict[str, RunningJob] = {}
+        """The jobs that run or whose outcome isn't written yet, by token. Changed by the loop, read by the renewal thread."""
+        self.begun = 0
+        """How many there have been."""
+        self.is_stopping = False
+        self._queue = queue
+        self._registry = registry
+        self._slots = slots
+        self._listeners = listeners
+        self._changed = changed
+        self.look_soon: Callable[[str], None] | None = None
+        """Asks whether a job is to be cancelled."""
+        self._expected: dict[str, None] = {}
+        self._unknown_name_delay_ms = options.unknown_name_delay_ms
+        self._policies = Policies(queue.keep_completed, queue.keep_failed)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lanes: Lanes | None = None
+        self._executor: Executor | None = None
+
+    def connect(self, lanes: Lanes, executor: Executor) -> None:
+        """Say who runs attempts and who writes their outcomes; before the first one."""
+        self._lanes, self._executor = lanes, executor
+
+    @property
+    def unended(self) -> int:
+        """How many handlers have not ended."""
+        return len(self._tasks)
+
+    @property
+    def uncancelled(self) -> list[RunningJob]:
+        """Those that may still end by themselves."""
+        return [running for running in self.running.values() if running.is_uncancelled]
+
+    def start(self, token: str, record: JobRecord) -> None:
+        """Run a job that was claimed."""
+        self.begun += 1
+        handler = self._registry.find(record.name)
+        payload, result = (handler.payload, handler.result) if handler is not None else (ANY_DATA, ANY_RESULT)
+        job: Job[Any, Any] = Job(self._queue, record, token=token, payload=payload, result_type=result)
+        running = RunningJob(job, token, self._policies.of(record.opts), handler)
+        self.running[token] = running
+        task = running.task = asyncio.create_task(self._run_job(running))
+        self._tasks.add(task)
+        task.add_done_callback(functools.partial(self._task_ended, running))
+        if self._expected and self._expected.pop(record.job_id, self) is None and self.look_soon is not None:
+            self.look_soon(record.job_id)
+        if self.is_stopping:
+            self._changed()
+
+    # ── from outside: what must end before its time ───────────────────────────────────────────────────────────
+
+    def lock_lost(self, token: str, reason: str) -> None:
+        """Another worker may be running this job."""
+        running = self.running.get(token)
+        if running is None or running.is_gathered:
+            return  # it ended meanwhile; the server decides about its outcome
+        error = LockLostError(running.job.id, self._queue.name, reason)
+        log.error("lock lost: the handler is cancelled", queue=self._queue.name, job_id=running.job.id, reason=str(error))
+        running.cancel(CancelReason.LOCK_LOST)
+        self._listeners.tell("error", error)
+
+    def is_running(self, job_id: str) -> bool:
+        """Whether the job's handler runs here, and nobody has cancelled it yet."""
+        return any(running.job.id == job_id for running in self.uncancelled)
+
+    def expect_cancelled(self, job_id: str) -> None:
+        """Somebody wants this job to end, which isn't here (yet)."""
+        self._expected[job_id] = None
+        if len(self._expected) > MOST_EXPECTED:
+            del self._expected[next(iter(self._expected))]
+
+    def cancel(self, job_id: str, reason: str) -> None:
+        """Somebody wants this job to end."""
+        for running in self.uncancelled:
+            if running.job.id == job_id:
+                log.info("job cancelled", queue=self._queue.name, job_id=job_id, job_name=running.job.name, reason=reason)
+                running.cancel(CancelReason.ASKED, JobCancelledError(job_id, self._queue.name, reason))
+
+    # ── one attempt ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _run_job(self, running: RunningJob) -> None:
+        if self._listeners.hears("active"):
+            self._listeners.tell("active", running.job)
+        if self._listeners.hears("progress"):
+            running.job.on_progress = self._tell_progress
+        self._gather(running, await self._executor_of().attempt(running))
+
+    def _task_ended(self, running: RunningJob, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not running.is_gathered:
+            if task.cancelled():  # before it ran at all: its coroutine never began
+                self._gather(running, self._executor_of().cancelled(running, asyncio.CancelledError()))
+            elif (error := task.exception()) is not None:  # ours, not the handler's
+                log.error("the attempt failed outside of its handler", queue=self._queue.name, job_id=running.job.id, exc_info=error)
+                self._gather(running, self._executor_of().failure(running, error))
+        if not self._tasks:
+            self._changed()
+
+    def _gather(self, running: RunningJob, outcome: Outcome) -> None:
+        """The attempt is over: its slot is free, and its outcome goes out with the next turn. The lock is kept until then."""
+        running.is_gathered = True
+        self._slots.release(running.job.name)
+        self._send(running, outcome)
+
+    def _send(self, running: RunningJob, outcome: Outcome) -> None:
+        lanes = self._lanes_of()
+        end = ending(outcome, running, self._queue.letters, self._unknown_name_delay_ms)
+        if end is None:
+            self.running.pop(running.token, None)
+            lanes.look_again()
+        else:
+            if isinstance(outcome, RateLimited):
+                lanes.hold()
+            lanes.gather(
+                Gathered(end, functools.partial(self._written, running, outcome), functools.partial(self._dropped, running, outcome))
+            )
+
+    def _written(self, running: RunningJob, outcome: Outcome, code: int) -> None:
+        """The server has answered."""
+        job = running.job
+        if code in (replies.PENDING_CHILDREN, replies.FAILED_CHILD) and isinstance(outcome, Completed):
+            # Refused, and the job is still ours: now it can only fail (wire T10).
+            self._send(running, self._executor_of().failure(running, replies.job_error(code, job.id, job.queue_name)))
+            return
+        self.running.pop(running.token, None)
+        if isinstance(outcome, RateLimited):
+            self._lanes_of().release(code)
+        if code < 0:
+            error = replies.job_error(code, job.id, job.queue_name)
+            log.warning("an outcome was refused: the job isn't ours any more", queue=job.queue_name, job_id=job.id, reason=str(error))
+            self._listeners.tell("error", error)
+        elif isinstance(outcome, Completed):
+            if self._listeners.hears("completed"):
+                job.record.attempts_made, job.record.return_value = job.attempts_made + 1, outcome.value
+                self._listeners.tell("completed", job, outcome.result)
+        elif isinstance(outcome, (Failed, Retry)) or code == replies.UNKNOWN_NAME_FAILED:
+            self._tell_failed(job, outcome)
+        elif isinstance(outcome, (PutBack, RateLimited)):
+            self._listeners.tell("waiting", job.id)
+
+    def _tell_progress(self, job: Job[Any, Any], value: object) -> None:
+        self._listeners.tell("progress", job, value)
+
+    def _tell_failed(self, job: Job[Any, Any], outcome: Outcome) -> None:
+        if isinstance(outcome, (Failed, Retry, UnknownName)):
+            record = job.record
+            record.attempts_made, record.failed_reason, record.stack_trace = record.attempts_made + 1, outcome.reason, outcome.stack
+            self._listeners.tell("failed", job, outcome.error, not isinstance(outcome, Retry))
+            if isinstance(outcome, Retry) and outcome.delay_ms == 0:
+                self._listeners.tell("waiting", job.id)
+
+    def _dropped(self, running: RunningJob, outcome: Outcome, error: Exception) -> None:
+        """The server can't process the outcome at all, because of what the job's keys hold. The lock runs out, and the sweep decides."""
+        self.running.pop(running.token, None)
+        if isinstance(outcome, RateLimited):
+            self._lanes_of().release(0)
+        log.error("an outcome could not be written", queue=self._queue.name, job_id=running.job.id, error=str(error))
+        self._listeners.tell("error", error)
+
+    def _lanes_of(self) -> Lanes:
+        assert self._lanes is not None  # connected before anything that could call this
+        return self._lanes
+
+    def _executor_of(self) -> Executor:
+        assert self._executor is not None  # connected before anything that could call this
+        return self._executor

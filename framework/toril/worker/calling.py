@@ -1,0 +1,67 @@
+"""Calls a handler for one job, in this process: its scope opened, the call in a thread if it must be, the result serialised."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from toril.queues.job import Job
+from toril.worker.outcome import Completed
+from toril.worker.processor import Handler, HandlerCall
+
+
+class HandlerCaller:
+    """Keeps nothing of what it calls.
+
+    Args:
+        threads: where plain functions run.
+    """
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+
+    async def run(self, handler: Handler, job: Job[Any, Any]) -> Completed:
+        """Run the handler. Raises what it raises, and PayloadError for a result that doesn't fit or can't travel."""
+        if handler.scope is None:
+            assert handler.call is not None
+            return await self._result(handler, handler.call, job)
+        raised: BaseException | None = None
+        async with handler.scope(job) as call:
+            try:
+                return await self._result(handler, call, job)
+            except BaseException as error:
+                raised = error
+                raise
+        raise raised  # the scope swallowed it; the attempt has failed all the same
+
+    async def _result(self, handler: Handler, call: HandlerCall, job: Job[Any, Any]) -> Completed:
+        result: object = await (call(job) if handler.is_async else self._in_thread(call, job))
+        return Completed(b"null" if result is None else handler.result.encode(result, job.name), result)
+
+    async def _in_thread(self, call: HandlerCall, job: Job[Any, Any]) -> object:
+        """Run a plain function in a thread. It can't be stopped: when cancelled, it is told so, and waited for all the same."""
+        context = contextvars.copy_context()
+        work = asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(_result_or_error, call, job))
+        cancelled: asyncio.CancelledError | None = None
+        while not work.done():
+            try:
+                await asyncio.wait({work})
+            except asyncio.CancelledError as error:
+                cancelled = error
+                job.cancelled.set()
+        if cancelled is not None:
+            raise cancelled  # what the function did no longer counts
+        result, raised = work.result()
+        if raised is not None:
+            raise raised
+        return result
+
+
+def _result_or_error(call: HandlerCall, job: Job[Any, Any]) -> tuple[object, BaseException | None]:
+    """What the call returned, or what it raised: a future takes no StopIteration, and would then never be done."""
+    try:
+        return call(job), None
+    except BaseException as error:  # noqa: BLE001 -- raised again in the loop
+        return None, error

@@ -1,0 +1,234 @@
+"""Jobs that fail for good leave a letter in another queue: written with the failure, read, replayed, purged."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typing_extensions import Unpack
+
+from tests.proxy import Cut, Proxy, is_script, nth
+from toril import Job, JobOptions, Queue, Worker, WorkerOptions, fixed
+from toril.errors import DeadLetterError, InvalidOptionError, JobNotFoundError, LockLostError, UnrecoverableError
+from toril.queues.options import JobOptionFields
+from toril.testing import FakeClock
+from toril.wire.connection import Server
+from toril.wire.keys import QueueKeys
+from toril.worker.processor import Handlers
+
+T0 = 1_700_000_000_000
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(T0)
+
+
+@pytest.fixture
+def letters(server: Server, prefix: str, clock: FakeClock) -> Queue:
+    return Queue("dead-letter", prefix=prefix, server=server, clock=clock, default_job_options=JobOptions(remove_on_complete=False))
+
+
+@pytest.fixture
+def emails(server: Server, prefix: str, clock: FakeClock, letters: Queue) -> Queue:
+    return Queue("emails", prefix=prefix, server=server, clock=clock, dead_letter=letters)
+
+
+async def fail(job: Job) -> None:
+    raise ValueError(f"no {job.name}")
+
+
+async def run(queue: Queue, handler: Handlers = fail, options: WorkerOptions | None = None) -> None:
+    async with Worker(queue, handler, options) as worker:
+        await worker.wait_until_idle()
+
+
+async def letter_of(emails: Queue, letters: Queue, **options: Unpack[JobOptionFields]) -> str:
+    await emails.add("welcome", {"to": "ann"}, **options)
+    await run(emails)
+    (job,) = await letters.get_waiting()
+    return job.id
+
+
+async def test_a_job_that_fails_for_good_leaves_a_letter_with_all_that_is_known(emails: Queue, letters: Queue) -> None:
+    job = await emails.add("welcome", {"to": "ann"}, attempts=2, priority=3, backoff=fixed("0s"))
+    await run(emails)
+    (letter,) = await letters.get_waiting()
+    assert (letter.name, letter.options.remove_on_complete) == ("failed-job", False)
+    data = letter.data
+    stack = data["error"].pop("stack")
+    assert stack.startswith("Traceback")
+    assert "ValueError: no welcome" in stack
+    assert data == {
+        "originalJob": {
+            "id": job.id,
+            "name": "welcome",
+            "data": {"to": "ann"},
+            "opts": {"attempts": 2, "priority": 3, "backoff": {"type": "fixed", "delay": 0}},
+            "attempts": 2,
+            "queue": "emails",
+        },
+        "error": {"message": "no welcome"},
+        "failedAt": "2023-11-14T22:13:20.000Z",
+    }
+    assert await job.get_state() == "failed"
+
+
+async def test_an_attempt_that_will_be_repeated_and_a_job_that_completes_leave_none(emails: Queue, letters: Queue) -> None:
+    await emails.add("later", attempts=2, backoff=fixed("1h"))
+    await run(emails)
+    await emails.add("good")
+
+    async def good(job: Job) -> None: ...
+
+    await run(emails, good)
+    assert await letters.count() == 0
+
+
+async def test_jobs_of_other_ends_leave_a_letter_too(emails: Queue, letters: Queue) -> None:
+    async def unrecoverable(job: Job) -> None:
+        raise UnrecoverableError("never")
+
+    await emails.add("a", attempts=9)
+    await run(emails, unrecoverable)
+    await emails.add("unknown")
+    await run(emails, {"known": fail}, WorkerOptions(unknown_names="fail"))
+    messages = [letter.message for letter in await letters.dead_letters.list()]
+    assert messages[0] == "never"
+    assert "unknown" in messages[1]
+
+
+async def test_a_job_that_was_put_back_for_its_name_too_often_leaves_a_letter(emails: Queue, letters: Queue, clock: FakeClock) -> None:
+    await emails.add("unknown")
+    for _ in range(6):
+        assert await letters.count() == 0
+        await run(emails, {"known": fail})
+        clock.advance("1h")
+    (letter,) = await letters.dead_letters.list()
+    assert letter.name == "unknown"
+
+
+@pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.AFTER])
+async def test_a_turn_whose_reply_is_lost_leaves_one_letter(toril_server_url: str, prefix: str, clock: FakeClock, cut: Cut) -> None:
+    async with Proxy(toril_server_url) as proxy, Server(proxy.url) as server:
+        letters = Queue("dead-letter", prefix=prefix, server=server, clock=clock)
+        emails = Queue("emails", prefix=prefix, server=server, clock=clock, dead_letter=letters)
+        await emails.add_many([emails.job("a", {"n": n}) for n in range(5)])
+        proxy.decide = nth(2, is_script("turn"), cut)
+        await run(emails)
+        assert sorted(letter.data["n"] for letter in await letters.dead_letters.list()) == [0, 1, 2, 3, 4]
+
+
+# ── replay ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_replayed_job_starts_afresh_in_its_queue_and_the_letter_is_gone(emails: Queue, letters: Queue, clock: FakeClock) -> None:
+    letter_id = await letter_of(emails, letters, attempts=2, delay="0s", priority=3, expires_in="1h", remove_on_fail=True)
+    clock.advance("1d")
+    if await letters.count() == 0:  # the second attempt follows at once
+        pytest.fail("no letter")
+    new_id = await letters.dead_letters.replay(letter_id)
+    job = await emails.get_job(new_id)
+    assert (job.name, job.data, job.attempts_made, await job.get_state()) == ("welcome", {"to": "ann"}, 0, "prioritized")
+    assert (job.options.attempts, job.options.priority, job.timestamp_ms) == (2, 3, clock.now_ms())
+    assert json.loads(job.record.opts)["expiresAt"] == clock.now_ms() + 3_600_000
+    assert await letters.find_job(letter_id) is None
+    assert await emails.count() == 1
+
+
+async def test_replaying_twice_adds_the_job_once(emails: Queue, letters: Queue) -> None:
+    letter_id = await letter_of(emails, letters)
+    first = await letters.dead_letters.replay(letter_id)
+    assert await letters.dead_letters.replay(letter_id) == first
+    assert await emails.get_waiting_count() == 1
+
+
+async def test_a_replay_whose_reply_is_lost_adds_the_job_once(toril_server_url: str, prefix: str, clock: FakeClock) -> None:
+    async with Proxy(toril_server_url) as proxy, Server(proxy.url) as server:
+        letters = Queue("dead-letter", prefix=prefix, server=server, clock=clock)
+        emails = Queue("emails", prefix=prefix, server=server, clock=clock, dead_letter=letters)
+        letter_id = await letter_of(emails, letters)
+        proxy.decide = nth(1, is_script("replay_letter"), Cut.AFTER)
+        new_id = await letters.dead_letters.replay(letter_id)
+        assert [job.id for job in await emails.get_waiting()] == [new_id]
+
+
+async def test_a_custom_id_and_the_place_in_a_flow_are_not_taken_over(emails: Queue, letters: Queue) -> None:
+    letter_id = await letter_of(emails, letters, job_id="order-1", attempts=1)
+    new_id = await letters.dead_letters.replay(letter_id)
+    assert new_id != "order-1"
+    assert json.loads((await emails.get_job(new_id)).record.opts) == {"attempts": 1}
+
+
+async def test_all_letters_of_one_queue_are_replayed_the_oldest_first(
+    server: Server, prefix: str, clock: FakeClock, emails: Queue, letters: Queue
+) -> None:
+    sms = Queue("sms", prefix=prefix, server=server, clock=clock, dead_letter=letters)
+    for name in ("a", "b"):
+        await emails.add(name)
+        await run(emails)
+    await sms.add("c")
+    await run(sms)
+    replayed = await letters.dead_letters.replay_all(queue="emails")
+    assert [(await emails.get_job(new_id)).name for new_id in replayed.values()] == ["a", "b"]
+    assert [letter.queue for letter in await letters.dead_letters.list()] == ["sms"]
+
+
+async def test_a_letter_whose_queue_is_gone_stays_and_says_so(emails: Queue, letters: Queue, server: Server, prefix: str) -> None:
+    letter_id = await letter_of(emails, letters)
+    await server.commands.call("DEL", QueueKeys(prefix, "emails").meta)
+    with pytest.raises(DeadLetterError, match="its queue 'emails' doesn't exist") as caught:
+        await letters.dead_letters.replay(letter_id)
+    assert caught.value.job_id == letter_id
+    assert (await letters.dead_letters.get(letter_id)).name == "welcome"
+
+
+async def test_what_is_no_letter_is_not_replayed(letters: Queue, emails: Queue) -> None:
+    await emails.add("a")
+    job = await letters.add("something else")
+    with pytest.raises(DeadLetterError, match="something else"):
+        await letters.dead_letters.replay(job.id)
+    with pytest.raises(JobNotFoundError):
+        await letters.dead_letters.replay("4711")
+    assert await letters.count() == 1
+
+
+async def test_a_letter_that_a_worker_processes_is_not_replayed(emails: Queue, letters: Queue) -> None:
+    letter_id = await letter_of(emails, letters)
+    refused: list[BaseException] = []
+
+    async def process(job: Job) -> None:
+        with pytest.raises(LockLostError) as caught:
+            await letters.dead_letters.replay(job.id)
+        refused.append(caught.value)
+
+    await run(letters, process)
+    assert len(refused) == 1
+    assert await emails.count() == 0
+    assert await (await letters.get_job(letter_id)).get_state() == "completed"
+
+
+async def test_letters_are_purged_by_id_age_and_queue(emails: Queue, letters: Queue, clock: FakeClock) -> None:
+    for name in ("a", "b", "c"):
+        await emails.add(name)
+        await run(emails)
+        clock.advance("1h")
+    first, second, third = [letter.id for letter in await letters.dead_letters.list()]
+    assert await letters.dead_letters.purge(older_than="3h") == [first]
+    assert await letters.dead_letters.purge(third, queue="another") == []
+    assert await letters.dead_letters.purge(third) == [third]
+    assert await letters.dead_letters.purge() == [second]
+
+
+async def test_a_letter_comes_home_across_prefixes(server: Server, prefix: str, clock: FakeClock) -> None:
+    letters = Queue("dead-letter", prefix=f"{prefix}-letters", server=server, clock=clock)
+    emails = Queue("emails", prefix=prefix, server=server, clock=clock, dead_letter=letters)
+    new_id = await letters.dead_letters.replay(await letter_of(emails, letters))
+    assert (await emails.get_job(new_id)).name == "welcome"
+
+
+def test_a_queue_cant_be_its_own_or_lie_elsewhere() -> None:
+    with pytest.raises(InvalidOptionError, match="its own"):
+        Queue("emails", dead_letter="emails")
+    with pytest.raises(InvalidOptionError, match="hash tag"):
+        Queue("emails", prefix="{a}", dead_letter=Queue("dead", prefix="{b}"))
