@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from app.email.module import EmailModule
+from app.notifications.module import NotificationsModule
 from app.settings import AppSettings
-from toril import ConfigModule, QueueModule, module
+from toril import ConfigModule, ScheduleModule, module
 
 
 @module(
     imports=[
         ConfigModule.for_root(AppSettings),
-        QueueModule.register_queue("notifications"),
+        ScheduleModule.for_root(),
         EmailModule,
+        NotificationsModule,
     ]
 )
 class AppModule:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from app.email.models import BulkEmail, Notice, Receipt, WelcomeEmail
+from app.email.models import BulkEmail, DailyReport, Email, Notice, Receipt, ReportResult, WelcomeEmail
 from toril import JobDef
 
 EMAILS: Final = "emails"
@@ -14,3 +14,15 @@ WELCOME: Final = JobDef[WelcomeEmail, Receipt]("welcome-email")
 BULK: Final = JobDef[BulkEmail, Receipt]("bulk-email")
 HIGH_PRIORITY: Final = JobDef[Notice, Receipt]("high-priority")
 NORMAL: Final = JobDef[Notice, Receipt]("normal")
+DAILY_REPORT: Final = JobDef[DailyReport, ReportResult]("daily-report")
+
+
+def job_for(email: Email) -> JobDef[Any, Receipt]:
+    """The job that sends a mail of this kind."""
+    match email:
+        case WelcomeEmail():
+            return WELCOME
+        case BulkEmail():
+            return BULK
+        case Notice():
+            return NORMAL

@@ -4,6 +4,8 @@ ada@example.com              taken, as `var/mailbox/…-ada@example.com.eml`
 fail4xx-2@example.com        refused twice with 451, then taken          (fail4xx-2.any.words@…, too)
 fail4xx@example.com          refused with 451 each time
 fail5xx@example.com          refused with 550                            (fail5xx.any.words@…, too)
+fail5xx-1@example.com        refused with 554 once, then taken: as if somebody had mended the cause
+slow-3@example.com           taken after 3 seconds
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from toril.telemetry import get_logger
 log = get_logger(__name__)
 
 _DEFERRED: Final = re.compile(r"fail4xx(?:-(\d{1,2}))?(?:[.+_-].*)?@.*", re.IGNORECASE)
-_REFUSED: Final = re.compile(r"fail5xx(?:[.+_-].*)?@.*", re.IGNORECASE)
+_REFUSED: Final = re.compile(r"fail5xx(?:-(\d{1,2}))?(?:[.+_-].*)?@.*", re.IGNORECASE)
+_SLOW: Final = re.compile(r"slow-(\d{1,2})(?:[.+_-].*)?@.*", re.IGNORECASE)
 
 
 class Mailbox:
@@ -40,7 +43,8 @@ class Mailbox:
         port: 0 takes any free one, so that several workers of one project each have a mailbox, sharing the folder.
         clock: for the names of the files.
         """
-        self._folder = MailboxFolder(folder, clock or SystemClock())
+        self._clock: Clock = clock or SystemClock()
+        self._folder = MailboxFolder(folder, self._clock)
         self._host, self._port = host, port
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
@@ -83,19 +87,20 @@ class Mailbox:
         return await asyncio.to_thread(self._folder.mails)
 
     def _connection(self) -> _Connection:
-        return _Connection(_Handler(self._folder), self._connections)
+        return _Connection(_Handler(self._folder, self._clock), self._connections)
 
 
 class _Handler:
     """Decides what becomes of a mail. aiosmtpd calls the methods by their names."""
 
-    def __init__(self, folder: MailboxFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: MailboxFolder, clock: Clock) -> None:
+        self._folder, self._clock = folder, clock
 
     async def handle_RCPT(  # noqa: N802  # the name is aiosmtpd's
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
-        if _REFUSED.fullmatch(address):
+        refused = _REFUSED.fullmatch(address)
+        if refused is not None and refused[1] is None:
             return f"550 5.1.1 <{address}> asks to be refused"
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
@@ -106,6 +111,10 @@ class _Handler:
         for address in envelope.rcpt_tos:
             if await self._defers(address, subject):
                 return f"451 4.7.1 <{address}> asks to be tried again later"
+            if await self._refuses(address, subject):
+                return f"554 5.7.1 <{address}> asks to be refused for good, for now"
+            if (slow := _SLOW.fullmatch(address)) is not None:
+                await self._clock.sleep(int(slow[1]) * 1_000)
         stored = [await asyncio.to_thread(self._folder.store, address, content) for address in envelope.rcpt_tos]
         for path in stored:
             log.debug("mail_received", file=path.name)
@@ -116,6 +125,10 @@ class _Handler:
         if asked is None:
             return False
         return asked[1] is None or await asyncio.to_thread(self._folder.refuse, address, subject, times=int(asked[1]))
+
+    async def _refuses(self, address: str, subject: str) -> bool:
+        asked = _REFUSED.fullmatch(address)
+        return asked is not None and await asyncio.to_thread(self._folder.refuse, address, subject, times=int(asked[1] or 0))
 
 
 class _Connection(SMTP):

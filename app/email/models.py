@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
@@ -65,12 +65,39 @@ class Notice(WireModel):
     data: BulkData
 
 
+class DailyReport(WireModel):
+    """The payload of `daily-report`."""
+
+    type: Literal["daily-report"] = "daily-report"
+    recipients: list[MailAddress] = Field(min_length=1)
+
+
+class ReportData(WireModel):
+    """What the template `daily-report` is filled with."""
+
+    day: str
+    completed: int
+    failed: int
+    waiting: int
+    active: int
+
+
+class ReportResult(WireModel):
+    """To whom a report was sent."""
+
+    sent: list[MailAddress]
+
+
 class Receipt(WireModel):
     """What a mail server said when it took a mail."""
 
     to: MailAddress
     message_id: str = Field(validation_alias=AliasChoices("messageId", "message_id"), serialization_alias="messageId")
     response: str
+
+
+Email: TypeAlias = WelcomeEmail | BulkEmail | Notice
+"""A mail to one person."""
 
 
 class User(BaseModel):

@@ -6,11 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
+from app.email.cleanup import CleanupService
+from app.email.dead_letter import DeadLetterService
 from app.email.jobs import DEAD_LETTER, EMAILS
 from app.email.mailbox import Mailbox
 from app.email.message import MailTemplates
+from app.email.monitor import QueueMonitorService
 from app.email.processor import EmailProcessor
 from app.email.provider import EmailProvider
+from app.email.resilient import ResilientJobsService
+from app.email.scheduled import ScheduledJobsService
 from app.email.service import EmailService
 from app.email.smtp import SmtpEmailProvider
 from app.email.smtp_url import parse_smtp_url
@@ -38,11 +43,24 @@ async def email_provider(settings: AppSettings) -> AsyncIterator[EmailProvider]:
 @module(
     imports=[
         QueueModule.register_queue(
-            QueueOptions(EMAILS, default_job_options=JobOptions(attempts=3, backoff=exponential("1s"), remove_on_complete=True)),
+            QueueOptions(
+                EMAILS,
+                default_job_options=JobOptions(attempts=3, backoff=exponential("1s"), remove_on_complete=True),
+                dead_letter=DEAD_LETTER,
+            ),
             QueueOptions(DEAD_LETTER, default_job_options=JobOptions(remove_on_complete=False)),
         )
     ],
-    providers=[provide(EmailProvider, use_factory=email_provider), EmailProcessor, EmailService],
+    providers=[
+        provide(EmailProvider, use_factory=email_provider),
+        EmailProcessor,
+        EmailService,
+        QueueMonitorService,
+        DeadLetterService,
+        ScheduledJobsService,
+        ResilientJobsService,
+        CleanupService,
+    ],
     exports=[EmailService],
 )
 class EmailModule:

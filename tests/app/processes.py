@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -15,30 +16,55 @@ PATIENCE_S: Final = 40
 
 
 class Running:
-    """A process whose output can be waited for, line by line."""
+    """A process whose output can be waited for, line by line. It is read all the time: a full pipe would stop the process."""
 
     def __init__(self, command: list[str], environment: Mapping[str, str], folder: Path) -> None:
         self.process = subprocess.Popen(
             command, env=dict(environment), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
-        self.output = ""
+        self._lines: list[str] = []
+        self._read = 0
+        self._news = threading.Condition()
+        self._has_ended = False
+        self._reader = threading.Thread(target=self._read_all, daemon=True)
+        self._reader.start()
+
+    @property
+    def output(self) -> str:
+        """All that it has said so far."""
+        with self._news:
+            return "".join(self._lines)
 
     def read_until(self, text: str) -> None:
-        """Read lines until one holds the text."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.output += line
-            if text in line:
-                return
-        raise AssertionError(f"the process ended before it said {text!r}:\n{self.output}")
+        """Wait until a line holds the text, of those that were not looked at before."""
+        with self._news:
+            while True:
+                while self._read < len(self._lines):
+                    self._read += 1
+                    if text in self._lines[self._read - 1]:
+                        return
+                if self._has_ended:
+                    raise AssertionError(f"the process ended before it said {text!r}:\n{''.join(self._lines)}")
+                assert self._news.wait(PATIENCE_S), f"the process did not say {text!r}:\n{''.join(self._lines)}"
 
     def end(self, *signals: signal.Signals) -> int:
         """Send signals, read what is left, and give the exit code."""
         for one in signals:
             self.process.send_signal(one)
-        rest, _ = self.process.communicate(timeout=PATIENCE_S)
-        self.output += rest
-        return self.process.returncode
+        code = self.process.wait(timeout=PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return code
+
+    def _read_all(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                with self._news:
+                    self._lines.append(line)
+                    self._news.notify_all()
+        with self._news:
+            self._has_ended = True
+            self._news.notify_all()
 
 
 class Runner:
@@ -60,7 +86,7 @@ class Runner:
         for running in self._started:
             if running.process.poll() is None:
                 running.process.kill()
-            running.process.communicate()
+            running.end()
 
 
 def server_processes(folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 from rich.console import Console
 
-from app.demo import Board, group_line, result_table, side_by_side
+from app.demo_board import Board, group_line, result_table, side_by_side
 from app.email.jobs import EMAILS
 from tests.app.processes import ROOT, Runner, Running
 from toril import Job, Queue
@@ -31,7 +31,14 @@ GROUPS: Final = {
     "delayed by 3 s": 1,
     "refused twice": 1,
     "refused for good": 1,
+    "daily report": 1,
+    "refused until mended": 1,
+    "replayed from dead-letter": 1,
+    "overruns its timeout": 1,
+    "cancelled while it runs": 1,
+    "added while paused": 1,
 }
+FAILED: Final = ("refused for good", "refused until mended", "overruns its timeout", "cancelled while it runs")
 
 
 def demo(run: Runner) -> Running:
@@ -67,15 +74,18 @@ def test_in_a_file_its_output_is_plain_lines_and_a_table_with_the_names_of_all_f
     assert "\x1b" not in shown.output
     progress, _, results = shown.output.partition("What became of the jobs")
     for group, count in GROUPS.items():
-        state = "failed" if group == "refused for good" else "completed"
+        state = "failed" if group in FAILED else "completed"
         assert re.search(rf"^{group}: {'' if count == 1 else f'{count} '}{state} after \d+ attempt", progress, re.MULTILINE), progress
         assert f" {group if count == 1 else f'{group} ({count})'} " in results
     assert "refused twice: completed after 3 attempts" in progress
+    assert "paused: emails holds 1 waiting job back" in progress
+    assert "cancelled: shown in the demo" in results
+    assert "timeout of 500 ms" in results
     named = re.findall(r"\S+\.eml", results)
-    assert len(named) == len(GROUPS) - 1
+    assert len(named) == len(GROUPS) - len(FAILED) - 1  # a report names its recipients instead
     for name in named:
         assert (tmp_path / "mailbox" / name).is_file()
-    assert len(list((tmp_path / "mailbox").glob("*.eml"))) == sum(GROUPS.values()) - 1
+    assert len(list((tmp_path / "mailbox").glob("*.eml"))) == sum(GROUPS.values()) - len(FAILED)
 
 
 def test_it_can_be_run_again_and_beside_a_mailbox_at_a_fixed_port(run: Runner) -> None:

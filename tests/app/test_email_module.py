@@ -63,8 +63,9 @@ async def test_no_bulk_mails_are_no_command(tmp_path: Path, toril_server_url: st
         Proxy(toril_server_url) as proxy,
         await application(tmp_path).use_server(proxy.url, toril_prefix).compile() as t,
     ):
+        before = len(proxy.commands)
         assert await t.get(EmailService).send_bulk_emails([]) == []
-        assert not any(map(is_command("EVALSHA"), proxy.commands))
+        assert not any(map(is_command("EVALSHA"), proxy.commands[before:]))
 
 
 async def test_a_bulk_mail_has_its_own_options_over_those_of_the_queue(t: TestingModule) -> None:

@@ -116,9 +116,13 @@ def test_the_demo_shows_what_became_of_its_jobs(run: Runner, tmp_path: Path) -> 
     assert demo.end() == 0, demo.output
     for text in ("welcome", "bulk (50)", "normal (20)", "high-priority (20)", "delayed by 3 s", "refused twice", "refused for good"):
         assert text in demo.output
+    for text in ("refused until mended", "replayed from dead-letter", "daily report", "cancelled while it runs", "overruns its timeout"):
+        assert text in demo.output
     assert "neither kind of notice waited for the other" in demo.output
     assert worker.end(signal.SIGTERM) == 0
-    assert len(list((tmp_path / "mailbox").glob("*.eml"))) == 1 + 50 + 20 + 20 + 1 + 1
+    assert len(list((tmp_path / "mailbox").glob("*.eml"))) == 1 + 50 + 20 + 20 + 1 + 1 + len(
+        ["daily report", "replayed", "added while paused"]
+    )
 
 
 def test_the_demo_ends_on_ctrl_c(run: Runner) -> None:

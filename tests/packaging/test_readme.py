@@ -53,10 +53,27 @@ def test_the_quickstarts_worker_answers_its_producer(tmp_path: Path) -> None:
     assert done.stdout == "Hello, Ann!\n"
 
 
-@pytest.mark.parametrize("number", range(len(EXAMPLE.findall((ROOT / "docs/guide.md").read_text(encoding="utf-8")))))
-def test_an_example_of_the_guide_runs(number: int, tmp_path: Path) -> None:
-    text = EXAMPLE.findall((ROOT / "docs/guide.md").read_text(encoding="utf-8"))[number]
-    (tmp_path / "example.py").write_text(text, encoding="utf-8")
+def examples(page: str) -> list[str]:
+    """The programs on a page of the documentation, without its files of tests."""
+    return EXAMPLE.findall(FILE.sub("", (ROOT / page).read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("page", "number"), [(page, number) for page in ("docs/guide.md", "docs/from-nestjs.md") for number in range(len(examples(page)))]
+)
+def test_an_example_of_the_documentation_runs(page: str, number: int, tmp_path: Path) -> None:
+    (tmp_path / "example.py").write_text(examples(page)[number], encoding="utf-8")
     environment = quickstart(tmp_path)
     done = run([sys.executable, "-W", "error", "example.py"], tmp_path, environment)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_tests_that_are_shown_to_nestjs_users_pass(tmp_path: Path) -> None:
+    environment = quickstart(tmp_path)
+    files = FILE.findall((ROOT / "docs/from-nestjs.md").read_text(encoding="utf-8"))
+    assert [name for name, _ in files] == ["test_emails.py"]
+    for name, text in files:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    done = run([sys.executable, "-m", "pytest", "-q", "-p", "no:valkey", "test_emails.py"], tmp_path, environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout

@@ -1,0 +1,1 @@
+"""Tells users what happened, by whatever way reaches them. Today that is mail."""
