@@ -8,10 +8,15 @@ from typing import Final
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from tests.support import ask
 from toril.wire.connection import Server
 from toril.wire.scripts import load
+
+# Machines are shared: how long an example takes says nothing. What failed is printed so that it can be tried again.
+settings.register_profile("toril", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("toril")
 
 SCRIPTS: Final = sorted(path.stem for path in (Path(__file__).parents[1] / "framework/toril/wire/lua").glob("*.lua"))
 

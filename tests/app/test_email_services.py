@@ -23,7 +23,7 @@ from app.notifications.service import NotificationService
 from app.settings import AppSettings, MailboxSettings
 from toril import SystemClock
 from toril.errors import JobFailedError
-from toril.testing import FakeClock, Test, TestingModule
+from toril.testing import FakeClock, Test, TestingModule, eventually
 
 NOTICE = Notice(to="ada@example.com", data=BulkData(subject="News", text="One."))
 
@@ -112,6 +112,30 @@ async def test_the_numbers_of_the_queue_come_in_one_round_trip(t: TestingModule)
     await t.drain(EMAILS)
     metrics = await monitor.get_queue_metrics()
     assert (metrics.waiting, metrics.failed) == (0, 1)
+
+
+async def test_what_goes_wrong_in_the_fleet_is_logged(t: TestingModule, caplog: pytest.LogCaptureFixture) -> None:
+    emails, refused = t.queue(EMAILS), BulkEmail(to="fail5xx@example.com", data=NOTICE.data)
+    with caplog.at_level(logging.DEBUG):
+        async with t.run_workers():
+            good = await emails.add(NORMAL, NOTICE)
+            bad = await emails.add(BULK, refused)
+            await eventually(lambda: _said(caplog, "the dead letters"))
+            await eventually(lambda: _said(caplog, "mail job failed"))
+            await eventually(lambda: _said(caplog, "mail job completed"))
+    lines = {record.getMessage().split(" ")[0:3][-1]: record for record in caplog.records if record.name == "app.email.monitor"}
+    assert lines["completed"].levelname == "DEBUG"
+    assert f"job_id={good.id}" in lines["completed"].getMessage()
+    assert lines["failed"].levelname == "ERROR"
+    assert f"job_id={bad.id}" in lines["failed"].getMessage()
+    assert "MailRefusedError" in lines["failed"].getMessage()  # from the stack
+    (moved,) = [record for record in caplog.records if record.name == "app.email.dead_letter"]
+    assert moved.levelname == "WARNING"
+    assert f"job_id={bad.id}" in moved.getMessage()
+
+
+def _said(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    assert text in caplog.text
 
 
 # ── dead letters ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,10 +8,12 @@ import pytest
 from typing_extensions import Unpack
 
 from tests.proxy import Cut, Proxy, is_script, nth
-from toril import Job, JobOptions, Queue, Worker, WorkerOptions, fixed
+from toril import Job, JobOptions, Queue, QueueModule, QueueOptions, Worker, WorkerOptions, fixed, process, processor
+from toril.di import GraphErrors
 from toril.errors import DeadLetterError, InvalidOptionError, JobNotFoundError, LockLostError, UnrecoverableError
+from toril.modules.errors import UnregisteredDeadLetterError
 from toril.queues.options import JobOptionFields
-from toril.testing import FakeClock
+from toril.testing import FakeClock, Test
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
 from toril.worker.processor import Handlers
@@ -232,3 +234,45 @@ def test_a_queue_cant_be_its_own_or_lie_elsewhere() -> None:
         Queue("emails", dead_letter="emails")
     with pytest.raises(InvalidOptionError, match="hash tag"):
         Queue("emails", prefix="{a}", dead_letter=Queue("dead", prefix="{b}"))
+
+
+# ── in modules ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@processor("emails")
+class Failing:
+    @process()
+    async def run(self, job: Job) -> None:
+        raise ValueError("no")
+
+
+async def test_letters_get_the_options_of_the_registered_queue_wherever_that_is() -> None:
+    letters = QueueModule.register_queue(QueueOptions("dead-letter", default_job_options=JobOptions(attempts=4, priority=2)))
+    emails = QueueModule.register_queue(QueueOptions("emails", dead_letter="dead-letter"))
+    async with await Test.create_testing_module(imports=[emails, letters], providers=[Failing]).compile() as t:
+        await t.queue("emails").add("a")
+        await t.drain("emails")
+        (letter,) = await t.queue("dead-letter").get_prioritized()
+        assert (letter.options.attempts, letter.priority) == (4, 2)
+
+
+async def test_letters_that_would_go_nowhere_are_found_before_anything_is_made() -> None:
+    emails = QueueModule.register_queue(QueueOptions("emails", dead_letter="dead-leter"), "dead-letter")
+    with pytest.raises(GraphErrors) as caught:
+        await Test.create_testing_module(imports=[emails]).compile()
+    (error,) = caught.value.errors
+    assert isinstance(error, UnregisteredDeadLetterError)
+    assert (error.queue, error.dead_letter) == ("emails", "dead-leter")
+    assert "did you mean 'dead-letter'?" in str(error)
+    assert "test_dead_letters.py" in str(error)
+
+
+async def test_options_that_a_function_makes_are_checked_when_it_has_made_them() -> None:
+    emails = QueueModule.register_queue_async("emails", use_factory=lambda: QueueOptions("emails", dead_letter="nowhere"), inject=[])
+    with pytest.raises(InvalidOptionError, match="of queue 'emails': queue 'nowhere' is not registered"):
+        await Test.create_testing_module(imports=[emails]).compile()
+
+
+def test_options_that_name_their_own_queue_are_refused() -> None:
+    with pytest.raises(InvalidOptionError, match="its own"):
+        QueueOptions("emails", dead_letter="emails")

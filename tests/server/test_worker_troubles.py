@@ -296,3 +296,41 @@ async def test_a_run_that_is_cancelled_again_while_it_closes_leaves_nothing_open
 
 def thread_names() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
+
+
+async def test_a_job_whose_id_is_no_text_runs_and_ends(server: Server, prefix: str) -> None:
+    """No Node client writes such an id; a script of somebody may."""
+    queue = Queue("work", prefix=prefix, server=server, clock=FakeClock(1_700_000_000_000))
+    job_id = b"caf\xe9"
+    base = queue.keys.base.encode()
+    await server.commands.call("HSET", base + job_id, "name", "a", "data", "{}", "opts", "{}", "timestamp", 1, "delay", 0, "priority", 0)
+    await server.commands.call("LPUSH", base + b"wait", job_id)
+    await queue.add("b")
+    seen: list[str] = []
+
+    async def handle(job: Job) -> None:
+        await job.update_progress(50)
+        seen.append(job.name)
+
+    async with Worker(queue, handle) as worker:
+        await worker.wait_until_idle()
+    assert sorted(seen) == ["a", "b"]
+    assert await server.commands.call("ZSCORE", base + b"completed", job_id) is not None
+    (found,) = [job for job in await queue.get_completed() if job.name == "a"]
+    assert await queue.remove(found.id)
+    assert await server.commands.call("EXISTS", base + job_id) == 0
+
+
+@pytest.mark.parametrize("score", ["inf", "-inf"])
+async def test_a_marker_that_tells_no_time_wakes_the_worker(server: Server, prefix: str, score: str) -> None:
+    queue = Queue("work", prefix=prefix, server=server)
+    done = asyncio.Event()
+
+    async def handle(job: Job) -> None:
+        done.set()
+
+    async with Worker(queue, handle) as worker:
+        await worker.wait_until_idle()
+        await server.commands.call("ZADD", queue.keys.marker, score, "0")
+        await queue.add("a")
+        await done.wait()

@@ -83,6 +83,14 @@ class Binding:
         return token_name(self.token)
 
     @property
+    def known_class(self) -> type | None:
+        """Where an explorer may look for decorated methods: of what a factory makes, only the token tells the class.
+
+        None for a second name of something: its methods are found under the first.
+        """
+        return self.cls or (self.token if isinstance(self.token, type) and not self.is_alias else None)
+
+    @property
     def place(self) -> Place:
         """Where it is defined: the class for a bare class, the call for `provide(...)`."""
         return self.provider.place

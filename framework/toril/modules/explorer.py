@@ -106,8 +106,7 @@ def find_processors(graph: Graph) -> dict[str, list[Processor]]:
 
 def processor_of(binding: Binding) -> Processor | None:
     """The processor that a binding provides, if it does."""
-    # What a factory makes is known by its token only.
-    cls = binding.cls or (binding.token if isinstance(binding.token, type) and not binding.is_alias else None)
+    cls = binding.known_class
     metadata = own_metadata(cls, ProcessorMetadata)
     return Processor(binding, cls, metadata) if cls is not None and metadata is not None else None
 

@@ -54,8 +54,7 @@ def find_fleet_listeners(graph: Graph) -> list[FleetListener]:
     """All of them in all providers, in the order of the graph."""
     found: list[FleetListener] = []
     for binding in graph.bindings:
-        # What a factory makes is known by its token only.
-        cls = binding.cls or (binding.token if isinstance(binding.token, type) else None)
+        cls = binding.known_class
         if cls is not None:
             found += [FleetListener(binding, cls, method, metadata) for method, metadata in fleet_listeners_in(cls)]
     return found

@@ -77,8 +77,7 @@ def find_schedules(graph: Graph) -> list[ScheduledMethod]:
     """All scheduled methods of all providers, in the order of the graph."""
     found: list[ScheduledMethod] = []
     for binding in graph.bindings:
-        # What a factory makes is known by its token only.
-        cls = binding.cls or (binding.token if isinstance(binding.token, type) else None)
+        cls = binding.known_class
         if cls is not None:
             found += [ScheduledMethod(binding, cls, method, metadata) for method, metadata in schedules_in(cls)]
     return found

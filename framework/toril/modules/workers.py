@@ -94,12 +94,6 @@ def _make_worker(
     overrides: ProcessorFields | None,
     shutdown_timeout: Duration | None,
 ) -> Worker:
-    options: dict[str, Any] = {}
-    for processor in processors:
-        options |= processor.metadata.options
-    options |= overrides or {}
-    if shutdown_timeout is not None:
-        options["shutdown_timeout"] = shutdown_timeout
     handlers = [_handler_for(ctx, one) for processor in processors for one in processor.handlers]
     return Worker(ctx.get(QueueToken(queue)), handlers, _worker_options(processors, overrides, shutdown_timeout))
 

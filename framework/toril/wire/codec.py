@@ -93,6 +93,16 @@ def job_record(job_id: str, values: Sequence[bytes | None]) -> JobRecord:
     return record
 
 
+def id_text(raw: bytes) -> str:
+    """A job's id. Bytes that are no UTF-8 (somebody's script may write anything) become surrogates, which `id_bytes` turns back."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def id_bytes(text: str) -> bytes:
+    """The bytes of an id that `id_text` has read."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def to_json(value: object, what: str) -> bytes:
     """Write a value as compact JSON; `what` names it in the error.
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from toril.errors import AddOutcomeUnknownError, JobNotFoundError
 from toril.wire import replies, scripts
-from toril.wire.codec import JOB_FIELDS, JobRecord, job_record
+from toril.wire.codec import JOB_FIELDS, JobRecord, id_text, job_record
 from toril.wire.connection import Argument, Connection, ReplyLostError, Server
 from toril.wire.keys import RESERVED_JOB_IDS, QueueKeys
 
@@ -204,7 +204,7 @@ class QueueCommands:
                 reply: list[bytes] = await self._commands.run(scripts.load("add"), self._bases, *args)
             except ReplyLostError as error:
                 raise AddOutcomeUnknownError(self.keys.queue, len(jobs) - start, error.reason) from error
-            ids += [job_id.decode() for job_id in reply]
+            ids += map(id_text, reply)
         return ids
 
     async def set_max_events(self, count: int | None) -> None:
@@ -235,7 +235,7 @@ class QueueCommands:
         )
         return TurnReply(
             codes,
-            [(row[1].decode(), job_record(row[0].decode(), row[2:])) for row in rows],
+            [(row[1].decode(), job_record(id_text(row[0]), row[2:])) for row in rows],
             ClaimState(state),
             value,
             (wait_position, prioritized_position),
@@ -246,12 +246,12 @@ class QueueCommands:
         wait_ms, recovered = await self._commands.run(
             scripts.load("sweep_stalled"), self._bases, now_ms, interval_ms, max_stalled_count, repeatable=True
         )
-        return StalledReply([job_id.decode() for job_id in recovered], wait_ms)
+        return StalledReply(list(map(id_text, recovered)), wait_ms)
 
     async def wait_for_marker(self, connection: Connection, block_ms: int) -> int | None:
         """Sleep until somebody rings: the due time (ms) the marker tells, 0 for "now", None after `block_ms`."""
         reply = await connection.call("BZPOPMIN", self.keys.marker, block_ms / 1_000, block_ms=block_ms)
-        return None if reply is None else int(float(reply[2]))
+        return None if reply is None else _marker_ms(reply[2])
 
     async def ring(self, marker: int) -> None:
         """Write a marker that was taken in vain once more, so that another worker hears of it (wire §3.0 WAKE)."""
@@ -459,7 +459,7 @@ class QueueCommands:
         while limit is None or len(removed) < limit:
             batch = CLEAN_BATCH if limit is None else min(CLEAN_BATCH, limit - len(removed))
             ids: list[bytes] = await self._commands.run(scripts.load("clean"), self._bases, state, until_ms, batch)
-            removed += [job_id.decode() for job_id in ids]
+            removed += map(id_text, ids)
             if len(ids) < batch:
                 break
         return removed
@@ -473,13 +473,13 @@ class QueueCommands:
             reply = (await self._commands.call("LRANGE", key, -end - 1, -start - 1, repeatable=True))[::-1]
         else:
             reply = await self._commands.call("LRANGE", key, start, end, repeatable=True)
-        return [job_id.decode() for job_id in reply]
+        return list(map(id_text, reply))
 
     async def locked_jobs(self) -> dict[str, str]:
         """For tests: the active jobs whose locks are held, with their tokens."""
         ids: list[bytes] = await self._commands.call("LRANGE", self.keys.state("active"), 0, -1, repeatable=True)
         held: dict[str, str] = {}
-        for job_id in (one.decode() for one in ids):
+        for job_id in map(id_text, ids):
             token: bytes | None = await self._commands.call("GET", self.keys.lock(job_id), repeatable=True)
             if token is not None:
                 held[job_id] = token.decode()
@@ -524,6 +524,14 @@ async def shift_ttls(server: Server, prefix: str, by_ms: int) -> int:
     """For tests: let `by_ms` pass for everything under a prefix that has a time to live, and wake who sleeps on a queue there."""
     shifted: int = await server.commands.run(scripts.load("shift_ttls"), (prefix, f"toril:{prefix}"), by_ms)
     return shifted
+
+
+def _marker_ms(score: bytes) -> int:
+    """A marker's due time; what makes no sense counts as "now"."""
+    try:
+        return int(float(score))
+    except (ValueError, OverflowError):
+        return 0
 
 
 JOB_FIELDS_HEADER: Final[tuple[Argument, ...]] = (len(JOB_FIELDS), *JOB_FIELDS)

@@ -41,6 +41,7 @@ from toril.errors import (
     ServerUnreachableError,
 )
 from toril.wire.address import ServerAddress
+from toril.wire.codec import id_bytes
 from toril.wire.scripts import Script
 
 OLDEST_SERVER: Final = (7, 0)
@@ -153,7 +154,10 @@ class Connection:
 
     async def _call_once(self, args: tuple[Argument, ...], block_ms: int) -> Any:  # noqa: ANN401 -- a reply has the type that the command gives it
         connection = self._redis or await self._connect()
-        packed = _pack(args)
+        try:
+            packed = _pack(args)
+        except UnicodeEncodeError:  # an id that is no UTF-8, as the server told it
+            packed = _pack(tuple(id_bytes(arg) if isinstance(arg, str) else arg for arg in args))
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Any] = loop.create_future()
         answer_by = loop.time() + (self._reply_timeout_ms + block_ms) / 1_000

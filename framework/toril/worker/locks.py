@@ -27,6 +27,7 @@ from toril.cancellation import run_to_end
 from toril.clock import Clock
 from toril.telemetry.logs import get_logger
 from toril.wire import scripts
+from toril.wire.codec import id_bytes, id_text
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
 from toril.worker.attempts import Attempts
@@ -136,9 +137,9 @@ class LockKeeper:
         if not held:
             self._note_success()
             return True
-        args: list[str | int] = [self._options.lock_ms]
-        for pair in held:
-            args += pair
+        args: list[str | bytes | int] = [self._options.lock_ms]
+        for job_id, token in held:
+            args += (id_bytes(job_id), token)
         script = scripts.load("renew_locks")
         try:
             try:
@@ -155,7 +156,7 @@ class LockKeeper:
         for job_id, token in held:
             tokens.setdefault(job_id, deque()).append(token)
         for told_id, code in zip(flat[::2], flat[1::2], strict=True):
-            job_id = cast("bytes", told_id).decode()
+            job_id = id_text(cast("bytes", told_id))
             if code == CANCEL_ASKED:
                 self._loop.call_soon_threadsafe(self._on_cancel, job_id)
                 continue
