@@ -122,13 +122,15 @@ def expression(minutes: tuple[int, ...], hours: tuple[int, ...], days: tuple[int
 
 
 LORD_HOWE: Final = ("Australia/Lord_Howe", datetime(2024, 10, 5, 12, tzinfo=UTC))
+ST_JOHNS: Final = ("America/St_Johns", datetime(2000, 10, 29, 0, tzinfo=UTC))
 APIA: Final = ("Pacific/Apia", datetime(2011, 12, 30, 11, tzinfo=UTC))
 
 
 @given(expression=expressions, at=starts())
 @example(expression=expression((20, 40), (2,)), at=LORD_HOWE)  # 02:20 is shifted by half an hour, behind 02:40
 @example(expression=expression((30,), (5,), (30,)), at=APIA)  # a whole day is skipped
-@settings(max_examples=250, deadline=None, print_blob=True)
+@example(expression=Expression(field(0, 59), field(0, 23), field(1, 31), field(0, 6, 0)), at=ST_JOHNS)  # from Sunday back to Saturday
+@settings(max_examples=250)
 def test_every_run_comes_when_the_wall_clock_says_none_is_missed_and_none_comes_twice(
     expression: Expression, at: tuple[str, datetime]
 ) -> None:

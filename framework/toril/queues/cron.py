@@ -82,7 +82,35 @@ def _is_hourly(fields: str) -> bool:
 
 
 def _by_elapsed_time(fields: str, after: datetime, zone: ZoneInfo) -> datetime:
-    return next(CronSim(fields, after.astimezone(zone))).astimezone(UTC)
+    """The first moment at which the wall clock shows a match, in each stretch of time in which it runs evenly."""
+    start, stretch = after, after
+    while True:
+        offset = _offset(stretch, zone)
+        wall = next(CronSim(fields, start.replace(tzinfo=None) + offset))
+        found = (wall - offset).replace(tzinfo=UTC)
+        change = _first_change(zone, stretch, found)
+        if change is None:
+            return found
+        start, stretch = change - timedelta(seconds=1), change  # the change itself may be a match
+
+
+def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta()
+
+
+def _first_change(zone: ZoneInfo, start: datetime, end: datetime) -> datetime | None:
+    """When a zone's offset first changes after `start`, up to `end`, to the second. None: it doesn't."""
+    offset = _offset(start, zone)
+    low = start
+    while low < end:
+        high = min(low + timedelta(days=1), end)  # no zone changes twice a day
+        if _offset(high, zone) != offset:
+            while high - low > timedelta(seconds=1):
+                middle = low + (high - low) // 2
+                low, high = (middle, high) if _offset(middle, zone) == offset else (low, middle)
+            return high.replace(microsecond=0)
+        low = high
+    return None
 
 
 def _by_wall_clock(fields: str, after: datetime, zone: ZoneInfo) -> datetime:
