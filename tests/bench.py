@@ -11,10 +11,13 @@ from redis.exceptions import RedisError
 
 from tests.snapshot import Keys, read_all, show
 from toril.errors import TorilError
-from toril.wire import commands
-from toril.wire.commands import Ending, NewJob, QueueCommands, TurnReply, TurnRequest
+from toril.wire import endings
+from toril.wire.commands import QueueCommands
 from toril.wire.connection import Argument, Server
+from toril.wire.endings import Ending
+from toril.wire.jobs import NewJob
 from toril.wire.keys import QueueKeys
+from toril.wire.turns import TurnReply, TurnRequest
 
 T0: Final = 1_700_000_000_000
 
@@ -23,12 +26,12 @@ STACK: Final = b'["stack"]'
 
 def done(job_id: str, token: str = "t", keep: str = "") -> Ending:
     """The job completed with `1`."""
-    return commands.completed(job_id, token, b"1", keep)
+    return endings.completed(job_id, token, b"1", keep)
 
 
 def gone_wrong(job_id: str, token: str = "t", keep: str = "") -> Ending:
     """The job failed for good."""
-    return commands.failed(job_id, token, "boom", STACK, keep, 0)
+    return endings.failed(job_id, token, "boom", STACK, keep, 0)
 
 
 async def error_of(call: Awaitable[object]) -> BaseException | None:

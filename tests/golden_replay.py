@@ -23,10 +23,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.snapshot import Events, Keys, read_all, show
-from toril.wire.commands import Ending, NewJob, QueueCommands, TurnReply, TurnRequest
+from toril.wire.commands import QueueCommands
 from toril.wire.connection import Server
+from toril.wire.endings import Ending
+from toril.wire.jobs import FlowNode, NewJob
 from toril.wire.keys import QueueKeys
 from toril.wire.scripts import load as load_script
+from toril.wire.turns import TurnReply, TurnRequest
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 
@@ -125,7 +128,18 @@ class Replay:
     def job(self, job_id: str, queue: str = "q") -> NewJob:
         """The job as the dump has it after the step."""
         value = self.step.keys[f"bull:{queue}:{job_id}"]["value"]
-        return new_job(value["name"], value["data"], value["opts"], int(value["timestamp"]), "" if job_id.isdigit() else job_id)
+        own_id = "" if job_id.isdigit() else job_id
+        parent_key, parent, opts = (self._ours(value.get(field, "")) for field in ("parentKey", "parent", "opts"))
+        return new_job(value["name"], value["data"], opts, int(value["timestamp"]), own_id, parent_key, parent)
+
+    async def add_flow(self, parent: NewJob, *children: NewJob) -> list[str | None]:
+        """Add a parent of the queue `pq` and its children of the queue `cq`."""
+        bases = {queue: self.queue(queue).keys.base for queue in ("pq", "cq")}
+        nodes = [
+            FlowNode(bases["pq"], parent, has_children=True),
+            *(FlowNode(bases["cq"], child, has_children=False) for child in children),
+        ]
+        return await self.queue("pq").add_flow(nodes, self.step.clock)
 
     async def add(self, *job_ids: str, queue: str = "q") -> None:
         """Add jobs of the dump in one call; those with a number for id are numbered by the server."""
@@ -188,7 +202,7 @@ class Replay:
         return text.replace("bull:", f"{self.prefix}:")
 
 
-def new_job(name: str, data: str, opts: str, timestamp_ms: int, job_id: str) -> NewJob:
+def new_job(name: str, data: str, opts: str, timestamp_ms: int, job_id: str, parent_key: str = "", parent: str = "") -> NewJob:
     """A job whose place follows from its options."""
     options = json.loads(opts)
     return NewJob(
@@ -200,6 +214,9 @@ def new_job(name: str, data: str, opts: str, timestamp_ms: int, job_id: str) -> 
         options.get("priority", 0),
         options.get("lifo", False),
         job_id,
+        json.dumps(options["de"]).encode() if "de" in options else b"",
+        parent_key,
+        parent.encode(),
     )
 
 

@@ -25,7 +25,9 @@
     │   ├── SchedulerNotFoundError         there is no such scheduler
     │   └── SchedulerBusyError             a job stands where its next iteration belongs
     ├── UnknownScheduleError               the application has no schedule of this name
+    ├── ParentError                        a job that can't become the child of the one that it names
     ├── QueueClosedError                   used after close()
+    ├── QueueBusyError                     the queue is not in a state in which it could be removed
     ├── JobError                           one job of one queue
     │   ├── JobNotFoundError               there is no such job (any more)
     │   ├── JobStateError                  the job is in a state that doesn't allow this
@@ -47,6 +49,7 @@
         ├── UnrecoverableError             fail for good, whatever `attempts` says
         ├── DelayedError                   run again after a delay; no attempt is spent
         ├── WaitingError                   run again as soon as possible; no attempt is spent
+        ├── WaitingChildrenError           run again when its children have ended
         └── RateLimitError                 the same, once a rate limit has passed
 
 Each error keeps what it knows as attributes and makes its text in `__str__`, so it can be pickled and asked.
@@ -283,6 +286,28 @@ class QueueClosedError(TorilError):
 
     def __str__(self) -> str:
         return f"{self.what} is {self.state}: use it inside `async with`, and not after close()"
+
+
+class ParentError(TorilError):
+    """A job names a parent that it can't have. `place`: its place among the jobs that were to be added."""
+
+    def __init__(self, parent_key: str, reason: str, place: int = 0) -> None:
+        super().__init__(parent_key, reason, place)
+        self.parent_key, self.reason, self.place = parent_key, reason, place
+
+    def __str__(self) -> str:
+        return f"job {self.parent_key} can't be the parent of entry {self.place}: {self.reason}"
+
+
+class QueueBusyError(TorilError):
+    """A queue can't be removed as it is."""
+
+    def __init__(self, queue: str, reason: str) -> None:
+        super().__init__(queue, reason)
+        self.queue, self.reason = queue, reason
+
+    def __str__(self) -> str:
+        return f"queue {self.queue!r} can't be obliterated: {self.reason}. Pause it and let its jobs end, or use force=True."
 
 
 class SchedulerError(TorilError):
@@ -569,6 +594,13 @@ class DelayedError(JobSignal):
 
 class WaitingError(JobSignal):
     """Run the job again as soon as possible, before all others; this run does not count as an attempt."""
+
+
+class WaitingChildrenError(JobSignal):
+    """Run the job again when its children have ended; this run does not count as an attempt. If none is pending, it runs again at once.
+
+    A handler adds children with `queue.add(…, parent=job)`, notes in `job.update_data` how far it is, and raises this.
+    """
 
 
 class RateLimitError(JobSignal):

@@ -22,7 +22,7 @@ from toril.di import (
     provide,
 )
 from toril.durations import Duration
-from toril.errors import DelayedError, RateLimitError, TorilError, UnrecoverableError, WaitingError
+from toril.errors import DelayedError, RateLimitError, TorilError, UnrecoverableError, WaitingChildrenError, WaitingError
 from toril.modules.config_module import ConfigModule
 from toril.modules.decorators import (
     on_queue_active,
@@ -62,12 +62,13 @@ from toril.modules.schedule_module import ScheduleModule
 from toril.modules.schedule_registry import SchedulerRegistry
 from toril.modules.schedules import ScheduleInfo
 from toril.modules.settings import SettingsSection, TorilSettings
-from toril.modules.tokens import InjectQueue, QueueToken
+from toril.modules.tokens import InjectFlowProducer, InjectQueue, QueueToken
 from toril.queues.event_stream import QueueEvents
+from toril.queues.flows import FlowJob, FlowProducer, JobNode, flow_job
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
 from toril.queues.job_schedulers import ScheduleRule
-from toril.queues.options import Backoff, JobOptions, KeepJobs, QueueOptions, RateLimit, custom, exponential, fixed
+from toril.queues.options import Backoff, Deduplication, JobOptions, KeepJobs, QueueOptions, RateLimit, custom, exponential, fixed
 from toril.queues.queue import Queue
 from toril.telemetry.logs import JobLogger, configure_logging, get_logger
 from toril.worker.options import WorkerOptions
@@ -81,15 +82,20 @@ __all__ = [
     "Backoff",
     "Clock",
     "ConfigModule",
+    "Deduplication",
     "DelayedError",
     "Duration",
     "DynamicModule",
+    "FlowJob",
+    "FlowProducer",
     "Handler",
     "Inject",
+    "InjectFlowProducer",
     "InjectQueue",
     "Job",
     "JobDef",
     "JobLogger",
+    "JobNode",
     "JobOptions",
     "JobRef",
     "KeepJobs",
@@ -115,6 +121,7 @@ __all__ = [
     "TorilError",
     "TorilSettings",
     "UnrecoverableError",
+    "WaitingChildrenError",
     "WaitingError",
     "Worker",
     "WorkerFactory",
@@ -125,6 +132,7 @@ __all__ = [
     "custom",
     "exponential",
     "fixed",
+    "flow_job",
     "forward_ref",
     "get_logger",
     "global_module",

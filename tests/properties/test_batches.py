@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 
 from tests.bench import T0, Bench, ids, tokens
 from tests.snapshot import Events, Keys, delete_all, read_all, show
-from toril.wire import commands
-from toril.wire.commands import ClaimState, Ending, NewJob, TurnReply
+from toril.wire import endings as wire_endings
 from toril.wire.connection import Server
+from toril.wire.endings import Ending
+from toril.wire.jobs import NewJob
+from toril.wire.turns import ClaimState, TurnReply
 
 _EXAMPLES: Final = os.environ.get("TORIL_EXAMPLES")
 _TTL_TOLERANCE_MS: Final = 5_000
@@ -95,7 +97,7 @@ def _mostly(usual: T, *others: T) -> st.SearchStrategy[T]:
 
 
 _NAMES = st.sampled_from(["a", "b", "c"])
-_KEEPS = st.sampled_from([commands.keep_rule(*rule) for rule in ((None, None), (0, None), (1, None), (None, 5), (2, 1))])
+_KEEPS = st.sampled_from([wire_endings.keep_rule(*rule) for rule in ((None, None), (0, None), (1, None), (None, 5), (2, 1))])
 _PARENTS = st.builds(Parent, st.sampled_from(["q", "pq"]), st.sampled_from([0, 0, 7]), st.sampled_from([0, 0, 3]))
 _JOBS = st.builds(
     Planned,
@@ -217,13 +219,13 @@ def _endings(plan: Plan, active: Sequence[str]) -> list[Ending]:
             break
         token = f"lock-{job_id}" if step.token == "right" else "wrong"
         made: dict[str, Ending] = {
-            "c": commands.completed(job_id, token, b'{"ok":1}', step.keep),
-            "f": commands.failed(job_id, token, "boom", _STACK, step.keep, 2),
-            "r": commands.retried(job_id, token, "boom", _STACK, 0, lifo=bool(step.delay)),
-            "d": commands.retried(job_id, token, "boom", _STACK, step.delay + 1, lifo=False),
-            "o": commands.put_off(job_id, token, step.delay),
-            "w": commands.put_back(job_id, token),
-            "u": commands.unknown_name(job_id, token, "no handler", _STACK, step.keep, 1_000),
+            "c": wire_endings.completed(job_id, token, b'{"ok":1}', step.keep),
+            "f": wire_endings.failed(job_id, token, "boom", _STACK, step.keep, 2),
+            "r": wire_endings.retried(job_id, token, "boom", _STACK, 0, lifo=bool(step.delay)),
+            "d": wire_endings.retried(job_id, token, "boom", _STACK, step.delay + 1, lifo=False),
+            "o": wire_endings.put_off(job_id, token, step.delay),
+            "w": wire_endings.put_back(job_id, token),
+            "u": wire_endings.unknown_name(job_id, token, "no handler", _STACK, step.keep, 1_000),
         }
         endings.append(made[step.kind])
     return endings

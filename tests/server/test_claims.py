@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.bench import T0, Bench, done, ids, tokens
-from toril.wire.commands import ClaimState
 from toril.wire.connection import Server
+from toril.wire.turns import ClaimState
 
 
 @pytest.fixture

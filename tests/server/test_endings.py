@@ -7,9 +7,10 @@ import json
 import pytest
 
 from tests.bench import STACK, T0, Bench, done, gone_wrong, ids
-from toril.wire import commands, replies
-from toril.wire.commands import ClaimState, Ending
+from toril.wire import endings, replies
 from toril.wire.connection import Server
+from toril.wire.endings import Ending
+from toril.wire.turns import ClaimState
 
 
 @pytest.fixture
@@ -55,11 +56,11 @@ async def test_a_refused_ending_changes_nothing_and_does_not_stop_the_others(ben
 @pytest.mark.parametrize(
     "ending",
     [
-        commands.retried("1", "wrong", "boom", STACK, 0, lifo=False),
-        commands.retried("1", "wrong", "boom", STACK, 5, lifo=False),
-        commands.put_off("1", "wrong", 5),
-        commands.put_back("1", "wrong"),
-        commands.unknown_name("1", "wrong", "nobody", STACK, "", 5),
+        endings.retried("1", "wrong", "boom", STACK, 0, lifo=False),
+        endings.retried("1", "wrong", "boom", STACK, 5, lifo=False),
+        endings.put_off("1", "wrong", 5),
+        endings.put_back("1", "wrong"),
+        endings.unknown_name("1", "wrong", "nobody", STACK, "", 5),
         gone_wrong("1", "wrong"),
     ],
     ids=lambda ending: ending[0],
@@ -86,10 +87,10 @@ async def test_a_retried_job_goes_behind_the_others_of_its_kind(bench: Bench) ->
     await bench.add(2)
     await bench.add(priority=3)
     await bench.turn(
-        commands.retried("1", "t", "one", STACK, 0, lifo=False),
-        commands.retried("2", "t:2", "two", STACK, 0, lifo=True),
-        commands.retried("3", "t:3", "three", STACK, 0, lifo=False),
-        commands.put_back("4", "t:4"),
+        endings.retried("1", "t", "one", STACK, 0, lifo=False),
+        endings.retried("2", "t:2", "two", STACK, 0, lifo=True),
+        endings.retried("3", "t:3", "three", STACK, 0, lifo=False),
+        endings.put_back("4", "t:4"),
     )
     assert await bench.claim(9) == ["2", "5", "6", "1", "4", "7", "3"]
     assert (await bench.hash("1"))["atm"] == "1"
@@ -100,7 +101,7 @@ async def test_putting_a_prioritized_job_back_rings_for_another_worker(bench: Be
     await bench.add(priority=5)
     await bench.claim()
     await bench.raw("DEL", bench.key("marker"))
-    await bench.turn(commands.put_back("1", "t"))
+    await bench.turn(endings.put_back("1", "t"))
     assert (await bench.members("prioritized"), await bench.marker()) == (["1"], ["0"])
 
 
@@ -109,7 +110,7 @@ async def test_putting_a_job_back_into_a_paused_queue_rings_nothing(bench: Bench
     await bench.claim()
     await bench.raw("DEL", bench.key("marker"))
     await bench.raw("HSET", bench.key("meta"), "paused", 1)
-    await bench.turn(commands.put_back("1", "t"))
+    await bench.turn(endings.put_back("1", "t"))
     assert (await bench.members("prioritized"), await bench.marker()) == (["1"], [])
 
 
@@ -117,14 +118,14 @@ async def test_putting_back_what_is_not_active_any_more_leaves_it_where_it_is(be
     await bench.add()
     await bench.claim()
     await bench.raw("LREM", bench.key("active"), 1, "1")
-    assert list((await bench.turn(commands.put_back("1", "t"))).codes) == [0]
+    assert list((await bench.turn(endings.put_back("1", "t"))).codes) == [0]
     assert await bench.commands.get_state("1") == "unknown"
 
 
 async def test_a_job_put_off_has_no_attempt_less(bench: Bench) -> None:
     await bench.add(priority=2)
     await bench.claim()
-    await bench.turn(commands.put_off("1", "t", 50))
+    await bench.turn(endings.put_off("1", "t", 50))
     assert (await bench.events())[-1] == f"delayed 1 delay={T0 + 50}"
     assert "atm" not in await bench.hash("1")
     bench.now += 50
@@ -137,7 +138,7 @@ async def test_a_name_that_nobody_handles_is_put_off_five_times_for_twice_as_lon
     for attempt in range(5):
         await bench.claim(token="t")
         await bench.new_events()
-        reply = await bench.turn(commands.unknown_name("1", "t", "no handler", STACK, "", 1_000))
+        reply = await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", 1_000))
         delay = 1_000 * 2**attempt
         assert (list(reply.codes), await bench.new_events()) == ([0], [f"delayed 1 delay={bench.now + delay}"])
         assert await bench.raw("GET", counter) == b"%d" % (attempt + 1)
@@ -145,7 +146,7 @@ async def test_a_name_that_nobody_handles_is_put_off_five_times_for_twice_as_lon
         bench.now += delay
     await bench.claim(token="t")
     await bench.new_events()
-    await bench.turn(commands.unknown_name("1", "t", "no handler", STACK, "", 1_000))
+    await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", 1_000))
     assert await bench.new_events() == ["failed 1 failedReason=no handler prev=active", "retries-exhausted 1 attemptsMade=1", "drained"]
     values = await bench.hash("1")
     assert (values["ats"], values["atm"], values["failedReason"]) == ("6", "1", "no handler")
@@ -155,7 +156,7 @@ async def test_a_name_that_nobody_handles_is_put_off_five_times_for_twice_as_lon
 async def test_a_job_that_finds_its_handler_after_all_is_forgotten_as_unknown(bench: Bench) -> None:
     await bench.add(name="odd")
     await bench.claim()
-    await bench.turn(commands.unknown_name("1", "t", "no handler", STACK, "", 10))
+    await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", 10))
     bench.now += 10
     await bench.claim()
     await bench.turn(done("1"))
@@ -167,8 +168,8 @@ async def test_text_with_lone_surrogates_does_not_stop_a_job_from_ending(bench: 
     await bench.claim(2)
     await bench.commands.add_log("1", "no such file: \udcff", 0)
     await bench.turn(
-        commands.failed("1", "t", "no such file: \udcff", STACK, "", 0),
-        commands.retried("2", "t:2", "\ud800", STACK, 5, lifo=False),
+        endings.failed("1", "t", "no such file: \udcff", STACK, "", 0),
+        endings.retried("2", "t:2", "\ud800", STACK, 5, lifo=False),
     )
     assert (await bench.hash("1"))["failedReason"] == "no such file: \\udcff"
     assert (await bench.commands.get_logs("1"))[0] == ["no such file: \\udcff"]
@@ -217,7 +218,7 @@ async def test_an_ended_job_is_not_suspected_of_having_stalled_any_more(bench: B
     await bench.claim(3)
     await bench.sweep()
     assert await bench.raw("SCARD", bench.key("stalled")) == 3
-    await bench.turn(done("1"), commands.put_back("2", "t:2"), commands.put_off("3", "t:3", 5))
+    await bench.turn(done("1"), endings.put_back("2", "t:2"), endings.put_off("3", "t:3", 5))
     assert not await bench.raw("EXISTS", bench.key("stalled"))
 
 
@@ -270,12 +271,12 @@ async def _finish_each(bench: Bench, count: int, keep: str) -> None:
 @pytest.mark.parametrize(
     ("keep", "kept"),
     [
-        (commands.keep_rule(None, None), ["1", "2", "3", "4", "5", "6"]),
-        (commands.keep_rule(2, None), ["5", "6"]),
-        (commands.keep_rule(0, None), []),
-        (commands.keep_rule(None, 2_000), ["5", "6"]),  # the fourth is exactly two seconds old
-        (commands.keep_rule(3, 60_000), ["4", "5", "6"]),
-        (commands.keep_rule(1, 1_500), ["6"]),
+        (endings.keep_rule(None, None), ["1", "2", "3", "4", "5", "6"]),
+        (endings.keep_rule(2, None), ["5", "6"]),
+        (endings.keep_rule(0, None), []),
+        (endings.keep_rule(None, 2_000), ["5", "6"]),  # the fourth is exactly two seconds old
+        (endings.keep_rule(3, 60_000), ["4", "5", "6"]),
+        (endings.keep_rule(1, 1_500), ["6"]),
     ],
 )
 async def test_a_keep_rule_decides_which_finished_jobs_stay(bench: Bench, keep: str, kept: list[str]) -> None:
@@ -288,7 +289,7 @@ async def test_a_keep_rule_decides_which_finished_jobs_stay(bench: Bench, keep: 
 async def test_a_keep_rule_by_age_removes_no_more_than_its_limit_at_a_time(bench: Bench) -> None:
     await _finish_each(bench, 5, "")
     bench.now += 60_000
-    await _finish_each(bench, 1, commands.keep_rule(None, 10_000, 2))
+    await _finish_each(bench, 1, endings.keep_rule(None, 10_000, 2))
     assert await bench.members("completed") == ["1", "2", "3", "6"]  # the newest of the old go first
 
 
@@ -299,7 +300,7 @@ async def test_what_belongs_to_a_finished_job_goes_with_it(bench: Bench) -> None
     for key in ("dependencies", "processed", "failed", "unsuccessful"):
         command = {"dependencies": ("SADD", "c"), "unsuccessful": ("ZADD", 1, "c")}.get(key, ("HSET", "c", "1"))
         await bench.raw(command[0], bench.key(f"2:{key}"), *command[1:])
-    await bench.turn(done("1", keep=commands.keep_rule(0, None)), gone_wrong("2", "t:2", commands.keep_rule(0, None)))
+    await bench.turn(done("1", keep=endings.keep_rule(0, None)), gone_wrong("2", "t:2", endings.keep_rule(0, None)))
     assert set(await bench.everything()) == {"bull:q:id", "bull:q:meta", "bull:q:marker"}
 
 
@@ -311,7 +312,7 @@ async def test_a_child_that_a_keep_rule_removes_is_not_waited_for_any_more(bench
     bench.now += 1
     await bench.add(job_id="new")
     await bench.claim()
-    await bench.turn(gone_wrong("new", keep=commands.keep_rule(1, None)))
+    await bench.turn(gone_wrong("new", keep=endings.keep_rule(1, None)))
     assert await bench.members("failed") == ["new"]
     parents = Bench(bench.server, bench.prefix, "pq")
     assert await parents.members("wait") == ["P"]

@@ -30,7 +30,7 @@ from toril.queues.events import (
 from toril.queues.queue import Queue
 from toril.testing.clock import FakeClock
 from toril.testing.eventually import eventually
-from toril.wire import commands
+from toril.wire import endings
 from toril.wire.connection import Server
 
 
@@ -66,10 +66,10 @@ async def test_a_job_is_followed_from_its_add_to_its_end(queue: Queue, bench: Be
         job = await queue.add("n", attempts=2, job_id="j")
         await bench.claim()
         await job.update_progress({"done": 0.5})
-        await bench.turn(commands.retried("j", "t", "boom", STACK, 500, lifo=False))
+        await bench.turn(endings.retried("j", "t", "boom", STACK, 500, lifo=False))
         bench.now += 500
         await bench.claim()
-        await bench.turn(commands.completed("j", "t", b'{"sent":true}', ""))
+        await bench.turn(endings.completed("j", "t", b'{"sent":true}', ""))
         await job.remove()
         told = await take(events, 10)
         assert events.last_event_id == told[-1].stream_id

@@ -6,7 +6,7 @@ import pytest
 
 from tests.bench import STACK, T0, Bench, error_of
 from toril.errors import JobNotFoundError, JobStateError
-from toril.wire import commands
+from toril.wire import endings
 from toril.wire.connection import Server
 from toril.wire.scripts import load
 
@@ -42,7 +42,7 @@ async def test_removing_an_unknown_job_counts_as_done_and_tells_nobody(bench: Be
 async def test_removing_forgets_what_we_keep_about_a_job(bench: Bench) -> None:
     await bench.add()
     await bench.claim()
-    await bench.turn(commands.unknown_name("1", "t", "no handler", STACK, "", 10))
+    await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", 10))
     await bench.commands.remove("1")
     assert [key for key in await bench.everything() if key.startswith("toril:")] == []
 
@@ -198,7 +198,7 @@ async def test_a_finished_job_is_read_whole(bench: Bench) -> None:
     await bench.turn(claims=1, worker_name="alpha")
     await bench.commands.update_progress("1", b'{"p":1}')
     bench.now += 5
-    await bench.turn(commands.failed("1", "t", "böse", STACK, "", 0))
+    await bench.turn(endings.failed("1", "t", "böse", STACK, "", 0))
     record = await bench.commands.find_job("1")
     assert record is not None
     assert (record.name, record.progress, record.failed_reason, record.stack_trace) == ("é", b'{"p":1}', "böse", STACK)

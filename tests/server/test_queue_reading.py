@@ -19,7 +19,7 @@ from toril.queues.payloads import PayloadType
 from toril.queues.queue import Queue
 from toril.queues.states import STATES
 from toril.testing.clock import FakeClock
-from toril.wire import commands
+from toril.wire import endings
 from toril.wire.codec import JobRecord
 from toril.wire.connection import Server
 
@@ -127,11 +127,11 @@ async def test_a_job_tells_what_became_of_it(queue: Queue, bench: Bench) -> None
     assert (job.processed_at, job.finished_at, job.return_value, job.failed_reason, job.stack_trace) == (None, None, None, None, [])
     bench.now = T0 + 1_000
     await bench.turn(claims=1, worker_name="w-1")
-    await bench.turn(commands.retried("j", "t", "boom", STACK, 0, lifo=False))
+    await bench.turn(endings.retried("j", "t", "boom", STACK, 0, lifo=False))
     bench.now = T0 + 2_000
     await bench.turn(claims=1)
     bench.now = T0 + 2_500
-    await bench.turn(commands.completed("j", "t", b"42", ""))
+    await bench.turn(endings.completed("j", "t", b"42", ""))
     await job.refresh()
     assert (job.attempts_made, job.attempts_started) == (2, 2)
     assert (job.failed_reason, job.stack_trace, job.return_value) == ("boom", ["stack"], 42)

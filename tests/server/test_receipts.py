@@ -8,8 +8,8 @@ from tests.bench import Bench, done, error_of, ids, tokens
 from tests.proxy import Cut, Proxy, is_script, nth
 from toril.errors import AddOutcomeUnknownError
 from toril.wire import replies
-from toril.wire.commands import ClaimState, TurnReply
 from toril.wire.connection import ReplyLostError, Server
+from toril.wire.turns import ClaimState, TurnReply
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from toril.queues.job_def import JobDef
 from toril.queues.queue import Queue
 from toril.testing.clock import FakeClock
 from toril.testing.eventually import eventually
-from toril.wire import commands
+from toril.wire import endings
 from toril.wire.connection import Server
 
 
@@ -50,7 +50,7 @@ Finish = Callable[[Bench, str], Awaitable[object]]
 
 async def complete(bench: Bench, keep: str) -> None:
     await bench.claim()
-    await bench.turn(commands.completed("j", "t", b'{"code":7}', keep))
+    await bench.turn(endings.completed("j", "t", b'{"code":7}', keep))
 
 
 async def fail(bench: Bench, keep: str) -> None:
@@ -60,7 +60,7 @@ async def fail(bench: Bench, keep: str) -> None:
 
 async def complete_at_the_second_try(bench: Bench, keep: str) -> None:
     await bench.claim()
-    await bench.turn(commands.retried("j", "t", "boom", STACK, 0, lifo=False))
+    await bench.turn(endings.retried("j", "t", "boom", STACK, 0, lifo=False))
     await complete(bench, keep)
 
 
@@ -222,7 +222,7 @@ async def test_many_wait_at_once_with_one_reader(queue: Queue, bench: Bench) -> 
         listing: bytes = await bench.raw("CLIENT", "LIST")
         assert listing.decode().count(bench.keys.events_client_name) == 1
         reply = await bench.turn(claims=50)
-        ends = [commands.completed(record.job_id, token, record.job_id[1:].encode(), "") for token, record in reply.claimed]
+        ends = [endings.completed(record.job_id, token, record.job_id[1:].encode(), "") for token, record in reply.claimed]
         await bench.turn(*ends)
     assert [task.result() for task in tasks] == [i for i in range(50) for _ in range(2)]
 

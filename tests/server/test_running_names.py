@@ -13,8 +13,8 @@ import pytest
 
 from toril import Job, Queue, Worker, WorkerOptions, handler
 from toril.testing import FakeClock, eventually
-from toril.wire.commands import ClaimState, TurnReply, TurnRequest
 from toril.wire.connection import Connection, Server
+from toril.wire.turns import ClaimState, TurnReply, TurnRequest
 
 
 @pytest.fixture

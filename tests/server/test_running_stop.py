@@ -12,8 +12,8 @@ import pytest
 from toril import Job, Queue, Worker, WorkerOptions, handler
 from toril.errors import QueueClosedError
 from toril.testing import FakeClock, eventually
-from toril.wire.commands import TurnReply, TurnRequest
 from toril.wire.connection import Connection, Server
+from toril.wire.turns import TurnReply, TurnRequest
 from toril.worker.running import CancelReason
 from toril.worker.worker import WorkerState
 

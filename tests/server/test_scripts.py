@@ -10,9 +10,10 @@ import pytest
 
 from tests.bench import T0, Bench
 from tests.proxy import Proxy, is_command
-from toril.wire import commands, scripts
+from toril.wire import scripts
 from toril.wire.commands import QueueCommands
 from toril.wire.connection import Connection, Server
+from toril.wire.jobs import NewJob
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ async def test_a_full_server_still_lets_workers_finish_and_refuses_only_what_add
 
 async def test_opts_are_stored_as_they_are_written(bench: Bench) -> None:
     opts = json.dumps({"attempts": 0, "tags": [], "big": 12345678901234567}).encode()
-    await bench.commands.add([commands.NewJob("n", b"[]", opts, T0)], T0)
+    await bench.commands.add([NewJob("n", b"[]", opts, T0)], T0)
     record = await bench.commands.find_job("1")
     assert record is not None
     assert (record.opts, record.data) == (opts, b"[]")
@@ -77,8 +78,8 @@ async def test_five_thousand_jobs_are_added_in_order(bench: Bench) -> None:
 
 
 async def test_a_mixed_batch_goes_where_each_job_belongs_and_rings_both_bells(bench: Bench) -> None:
-    def job(name: str, delay: int = 0, priority: int = 0, lifo: bool = False, job_id: str = "") -> commands.NewJob:
-        return commands.NewJob(name, b"{}", b"{}", T0, delay, priority, lifo, job_id)
+    def job(name: str, delay: int = 0, priority: int = 0, lifo: bool = False, job_id: str = "") -> NewJob:
+        return NewJob(name, b"{}", b"{}", T0, delay, priority, lifo, job_id)
 
     jobs = [
         job("a"),
@@ -98,7 +99,7 @@ async def test_a_mixed_batch_goes_where_each_job_belongs_and_rings_both_bells(be
 
 
 async def test_delays_count_from_now_and_not_from_the_timestamp(bench: Bench) -> None:
-    await bench.commands.add([commands.NewJob("n", b"{}", b"{}", T0 - 60_000, delay_ms=500)], T0)
+    await bench.commands.add([NewJob("n", b"{}", b"{}", T0 - 60_000, delay_ms=500)], T0)
     assert (await bench.events())[-1] == f"delayed 1 delay={T0 + 500}"
     assert (await bench.hash("1"))["timestamp"] == str(T0 - 60_000)
 

@@ -270,7 +270,7 @@ async def test_a_run_that_is_cancelled_again_while_it_closes_leaves_nothing_open
         listed: bytes = await server.commands.call("CLIENT", "LIST")
         return listed.decode().count(f"user={user} ")
 
-    async with Queue("work", prefix=prefix, url=url) as queue:
+    async with Queue("closing", prefix=prefix, url=url) as queue:
         worker = Worker(queue, handle)
         worker.on("active", listen)
         run = asyncio.create_task(worker.run())
@@ -278,7 +278,7 @@ async def test_a_run_that_is_cancelled_again_while_it_closes_leaves_nothing_open
         await listening.wait()
         assert await connections() >= 3  # the queue's, a lane's, the doorbell's
         run.cancel()
-        await eventually(lambda: _is("locks" not in " ".join(thread_names())))  # all is written: now it closes
+        await eventually(lambda: _is("toril locks closing" not in thread_names()))  # all is written: now it closes
         run.cancel()
         for _ in range(5):
             await connections()

@@ -83,11 +83,11 @@ def test_an_age_with_parts_of_a_second_is_read_as_it_is() -> None:
 
 
 def test_what_we_do_not_know_is_kept_for_whoever_does() -> None:
-    text = b'{"attempts":2,"parent":{"id":"1","queue":"bull:p"},"job_id":"snake","fpof":true,"odd":null}'
+    text = b'{"attempts":2,"parent":{"id":"1","queue":"bull:p"},"job_id":"snake","tm":"trace","odd":null}'
     values = decode_options(text)
-    assert values == {"attempts": 2, "others": {"parent": {"id": "1", "queue": "bull:p"}, "job_id": "snake", "fpof": True, "odd": None}}
+    assert values == {"attempts": 2, "others": {"parent": {"id": "1", "queue": "bull:p"}, "job_id": "snake", "tm": "trace", "odd": None}}
     again = json.loads(encode_options(values))
-    assert again == {"attempts": 2, "parent": {"id": "1", "queue": "bull:p"}, "job_id": "snake", "fpof": True}  # and never a null
+    assert again == {"attempts": 2, "parent": {"id": "1", "queue": "bull:p"}, "job_id": "snake", "tm": "trace"}  # and never a null
 
 
 def test_a_text_is_read_once() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from toril.wire import scripts
 from toril.wire.codec import CLAIMED_FIELDS, JOB_FIELDS
-from toril.wire.commands import ClaimState
+from toril.wire.turns import ClaimState
 
 _FOLDER: Final = resources.files("toril.wire") / "lua"
 _NAMES: Final = sorted(entry.name.removesuffix(".lua") for entry in _FOLDER.iterdir() if entry.name.endswith(".lua"))

@@ -10,7 +10,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toril.wire.commands import ClaimState
+from toril.wire.turns import ClaimState
 from toril.worker.window import FRONT, Look, Place, Window
 
 ENTRIES_A_TURN = 200  # fewer than the script's, so that shorter queues will do

@@ -107,6 +107,7 @@ class ProcessSchedules:
             log.error("schedules did not end at stop", schedules=[self._tasks[task].name for task in self._working])
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
 
     def _begin(self, schedule: Schedule) -> None:
         rule, now_ms = schedule.rule, self._clock.now_ms()

@@ -15,7 +15,8 @@ from toril.clock import Clock, SystemClock
 from toril.di import JOB_REF, DynamicModule, Inject, Place, Provider, Scope, Token, caller_place, global_module, module, provide
 from toril.errors import InvalidOptionError
 from toril.modules.settings import TorilSettings
-from toril.modules.tokens import CLOCK, SERVER, QueueOptionsToken, QueueToken
+from toril.modules.tokens import CLOCK, SERVER, FlowProducerToken, QueueOptionsToken, QueueToken
+from toril.queues.flows import FlowProducer
 from toril.queues.opening import open_server
 from toril.queues.options import NO_OPTIONS, JobOptions, QueueOptions
 from toril.queues.queue import Queue
@@ -161,6 +162,31 @@ class QueueModule:
             return registered[0]
         names = ", ".join(str(one.name) for one in registered)
         return DynamicModule(QueueModule, name=f"[{names}]", imports=registered, exports=registered, place=place)
+
+    @staticmethod
+    def register_flow_producer(name: str = "flows") -> DynamicModule:
+        """Register a producer of flows, which can then be injected by its name where this module is imported.
+
+        Queues that the application registers count with their default options; others are found by their names.
+        """
+        if not name:
+            raise InvalidOptionError("register_flow_producer", name, "write a name, such as flows")
+
+        async def open_producer(environment: QueueEnvironment, server: Server, clock: Clock) -> AsyncIterator[FlowProducer]:
+            async with FlowProducer(prefix=environment.prefix, server=server, clock=clock) as producer:
+                yield producer
+
+        token = FlowProducerToken(name)
+        return DynamicModule(
+            QueueModule,
+            key=f"flow producer {name}",
+            name=f"QueueModule(flow producer {name})",
+            imports=[QueueCoreModule],
+            providers=[provide(token, use_factory=open_producer, inject=[ENVIRONMENT, SERVER, CLOCK])],
+            exports=[token],
+            options=name,
+            place=caller_place(1),
+        )
 
     @staticmethod
     def register_queue_async(

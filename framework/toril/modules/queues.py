@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from toril.di import ApplicationContext, DIError, Graph
 from toril.di.providers import ValueProvider
 from toril.errors import InvalidOptionError
+from toril.modules.connections import registered_queues
 from toril.modules.errors import UnregisteredDeadLetterError
 from toril.modules.explorer import register_payloads
-from toril.modules.tokens import QueueOptionsToken, QueueToken, queue_hint
+from toril.modules.tokens import FlowProducerToken, QueueOptionsToken, QueueToken, queue_hint
 from toril.modules.workers import bind_listeners
+from toril.queues.flows import FlowProducer
 from toril.queues.options import QueueOptions
 from toril.queues.queue import Queue
 
@@ -34,6 +36,10 @@ def prepare_queues(ctx: ApplicationContext) -> None:
     """
     register_payloads(ctx)
     bind_listeners(ctx)
+    producers = [ctx.instance_of(binding) for binding in ctx.graph.bindings if isinstance(binding.token, FlowProducerToken)]
+    for producer in (one for one in producers if isinstance(one, FlowProducer)):  # else a test's own object in its place
+        for queue in registered_queues(ctx):
+            producer.use(queue)
     for binding in ctx.graph.bindings:
         if isinstance(binding.token, QueueOptionsToken):
             options: QueueOptions = ctx.instance_of(binding)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from toril.clock import Clock
 from toril.di import Inject, Token, near
+from toril.queues.flows import FlowProducer
 from toril.queues.options import QueueOptions
 from toril.queues.queue import Queue
 from toril.wire.connection import Server
@@ -31,6 +32,34 @@ class QueueOptionsToken(Token[QueueOptions]):
 
     def __init__(self, queue: str) -> None:
         super().__init__(f"options of queue {queue}")
+
+
+class FlowProducerToken(Token[FlowProducer]):
+    """Stands for the flow producer of this name; two tokens of one name are equal."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FlowProducerToken) and self.token_name == other.token_name
+
+    def __hash__(self) -> int:
+        return hash((FlowProducerToken, self.token_name))
+
+    def unresolved_hint(self, tokens: Collection[object]) -> str | None:
+        """What to do when no module registers it."""
+        names = [token.token_name for token in tokens if isinstance(token, FlowProducerToken)]
+        if self.token_name in names:
+            return None
+        close = near(self.token_name, names)
+        if close:
+            return f"flow producer {self.token_name!r} is not registered; did you mean {' or '.join(map(repr, close))}?"
+        fix = f"add QueueModule.register_flow_producer({self.token_name!r}) to the imports."
+        return f"flow producer {self.token_name!r} is not registered: {fix}"
+
+
+class InjectFlowProducer(Inject):
+    """Asks for a registered flow producer: `flows: Annotated[FlowProducer, InjectFlowProducer("flows")]`."""
+
+    def __init__(self, name: str = "flows") -> None:
+        super().__init__(FlowProducerToken(name))
 
 
 class InjectQueue(Inject):

@@ -21,7 +21,7 @@ from toril.errors import DeadLetterError, JobNotFoundError
 from toril.queues.option_values import moment
 from toril.queues.states import PENDING_STATES, STATES, JobState
 from toril.wire.codec import from_json_or, to_json
-from toril.wire.commands import NewJob
+from toril.wire.jobs import NewJob
 from toril.wire.keys import QueueKeys
 
 if TYPE_CHECKING:

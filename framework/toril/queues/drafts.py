@@ -11,11 +11,12 @@ from typing_extensions import TypeVar
 from toril.errors import InvalidOptionError, PayloadTooLargeError
 from toril.queues.job_def import JobDef
 from toril.queues.option_checks import LAST_DUE_MS, check_job_name
-from toril.queues.option_values import encode_job_options
+from toril.queues.option_values import deduplication_text, encode_job_options
 from toril.queues.options import NO_OPTIONS, JobOptions
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
-from toril.wire.codec import JobRecord
-from toril.wire.commands import NewJob
+from toril.wire.codec import JobRecord, from_json, to_json
+from toril.wire.jobs import NewJob
+from toril.wire.option_names import FAILURE_FLAGS
 
 DataT = TypeVar("DataT", default=Any)
 ResultT = TypeVar("ResultT", default=Any)
@@ -38,6 +39,8 @@ class JobDraft(Generic[DataT, ResultT]):
     data: object
     options: JobOptions
     definition: JobDef[DataT, ResultT] | None
+    parent: tuple[str, str] | None = None
+    """The job that waits for this one: qualified name of its queue, and its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int) -> NewJob:
     delay_ms, timestamp_ms = options.delay_ms or 0, options.timestamp_ms
     if now_ms + delay_ms > LAST_DUE_MS:
         raise InvalidOptionError("delay", options.delay, "BullMQ's format ends in September 2039, and the job would be due later")
-    return NewJob(
+    job = NewJob(
         draft.name,
         data,
         opts,
@@ -161,7 +164,23 @@ def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int) -> NewJob:
         options.priority or 0,
         bool(options.lifo),
         options.job_id or "",
+        b"" if options.deduplication is None else deduplication_text(options.deduplication),
     )
+    if draft.parent is None:
+        return job
+    if options.deduplication is not None:
+        raise InvalidOptionError("deduplication", options.deduplication.id, "a job with a parent can't have it")
+    return as_child(job, *draft.parent)
+
+
+def as_child(job: NewJob, parent_queue: str, parent_id: str) -> NewJob:
+    """A job that another one waits for: by the qualified name of its queue, and its id (wire §2.1, §3.1.4)."""
+    options = cast("dict[str, Any]", from_json(job.opts))
+    flags = {flag: True for flag in FAILURE_FLAGS.values() if options.get(flag)}
+    options["parent"] = {"id": parent_id, "queue": parent_queue}
+    link = {"id": parent_id, "queueKey": parent_queue, **flags}
+    what = f"the parent of job {job.name!r}"
+    return replace(job, opts=to_json(options, what), parent_key=f"{parent_queue}:{parent_id}", parent=to_json(link, what))
 
 
 def _expiry_ms(options: JobOptions, now_ms: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal
 
@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 
 from toril.errors import InvalidOptionError, JobNotFoundError
 from toril.queues.job import Job
+from toril.queues.option_checks import check_priority
 from toril.queues.states import NEWEST_FIRST, PENDING_STATES, STATES, JobState, state_key, state_of_key
 from toril.wire.codec import JobRecord
 from toril.wire.commands import QueueCommands
@@ -32,6 +33,33 @@ class Metrics:
     """When the latest full minute was closed."""
     counted: int
     """And `count` then."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerClient:
+    """A worker's connection, as the server lists it."""
+
+    name: str | None
+    """The worker's name, if it has one."""
+    address: str
+    """Where it comes from."""
+    age_s: int
+    """For how long it has been connected."""
+    fields: Mapping[str, str]
+    """All that the server tells of it."""
+
+
+def worker_clients(listed: str, client_name: str) -> list[WorkerClient]:
+    """Those in a CLIENT LIST that call themselves so, with or without a worker's name behind it (wire §6)."""
+    found: list[WorkerClient] = []
+    for line in listed.splitlines():
+        parts = [part.partition("=") for part in line.split(" ")]
+        fields = {name: value for name, _, value in parts}
+        own = fields.get("name", "")
+        if own == client_name or own.startswith(f"{client_name}:w:"):
+            age = fields.get("age", "0")
+            found.append(WorkerClient(own.removeprefix(client_name).removeprefix(":w:") or None, fields.get("addr", ""), int(age), fields))
+    return found
 
 
 class QueueGetters(Generic[DataT, ResultT]):
@@ -138,6 +166,22 @@ class QueueGetters(Generic[DataT, ResultT]):
     async def get_failed_count(self) -> int:
         """How many failed jobs are kept."""
         return await self._count("failed")
+
+    async def get_counts_per_priority(self, priorities: Iterable[int]) -> dict[int, int]:
+        """How many jobs may run now of each of these priorities; 0: those without one."""
+        asked = list(priorities)
+        for priority in asked:
+            check_priority(priority)
+        return dict(zip(asked, await (await self._use()).count_priorities(asked), strict=True))
+
+    async def find_deduplicated(self, deduplication_id: str) -> str | None:
+        """The id of the job that keeps others of this deduplication id out, or None."""
+        return await (await self._use()).find_deduplicated(deduplication_id)
+
+    async def get_workers(self) -> list[WorkerClient]:
+        """The workers of this queue that are connected, ours and Node's: each names one of its connections."""
+        commands = await self._use()
+        return worker_clients(await commands.clients(), commands.keys.client_name())
 
     async def get_metrics(self, state: Literal["completed", "failed"], start: int = 0, end: int = -1) -> Metrics:
         """How many jobs have ended so, minute by minute, as far as the queue's workers count them (`WorkerOptions.metrics`).

@@ -303,6 +303,26 @@ class Job(Generic[DataT, ResultT]):
         """Cancel the job, as `Queue.cancel` does."""
         return await self.queue.cancel(self.id, reason)
 
+    # ── children ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def get_children_values(self) -> dict[str, Any]:
+        """What its children have returned, by their full keys (`bull:queue:id`)."""
+        values = await self.queue.commands.children_values(self.id)
+        return {key: from_json_or(value, value.decode("utf-8", "replace")) for key, value in values.items()}
+
+    async def get_ignored_failures(self) -> dict[str, str]:
+        """Why children have failed whose failure lets it go on, by their full keys."""
+        failures = await self.queue.commands.ignored_failures(self.id)
+        return {key: reason.decode("utf-8", "replace") for key, reason in failures.items()}
+
+    async def get_failed_children(self) -> list[str]:
+        """Full keys of the children whose failure fails it."""
+        return await self.queue.commands.failed_children(self.id)
+
+    async def get_pending_children(self) -> list[str]:
+        """Full keys of the children that have not ended."""
+        return await self.queue.commands.pending_children(self.id)
+
     async def remove(self) -> bool:
         """Remove the job, as `Queue.remove` does."""
         return await self.queue.remove(self.id)

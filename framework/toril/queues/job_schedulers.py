@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from toril.queues.job import Job
     from toril.queues.queue import Queue
 
-_OURS: Final = frozenset({"repeatJobKey", "jobId", "delay", "timestamp", "repeat", "prevMillis", "expiresIn", "expiresAt"})
+_OURS: Final = frozenset({"repeatJobKey", "jobId", "delay", "timestamp", "repeat", "prevMillis", "expiresIn", "expiresAt", "de"})
 """What an iteration's options hold besides the template's. (They don't expire: the queue's default for that isn't meant for them.)"""
 
-_NOT_IN_TEMPLATES: Final = ("job_id", "delay", "timestamp", "expires_in")
+_NOT_IN_TEMPLATES: Final = ("job_id", "delay", "timestamp", "expires_in", "deduplication")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,19 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, cast
 
-from toril.queues.options import NO_OPTIONS, Backoff, JobOptions, KeepJobs
+from toril.queues.options import NO_OPTIONS, Backoff, Deduplication, JobOptions, KeepJobs
 from toril.wire.codec import from_json_or, to_json
-from toril.wire.option_names import BackoffValues, KeepValues, OptionValues, decode_options, encode_options
+from toril.wire.option_names import (
+    BackoffValues,
+    DeduplicationValues,
+    KeepValues,
+    OptionValues,
+    decode_options,
+    deduplication_values,
+    encode_options,
+)
 
+_DEDUPLICATION_FLAGS: Final = ("extend", "replace", "keep_last_if_active", "reschedule")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST: Final = datetime(1, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(9999, 12, 31, tzinfo=UTC)
@@ -32,6 +41,8 @@ def encode_job_options(options: JobOptions, expires_at_ms: int | None = None) ->
                 values["timestamp_ms"] = options.timestamp_ms
             case "backoff":
                 values[name] = _backoff_values(value)
+            case "deduplication":
+                values[name] = _deduplication_values(value)
             case "remove_on_complete" | "remove_on_fail":
                 values[name] = _keep_values(value)
             case "expires_in":
@@ -64,6 +75,8 @@ def stored_options(text: bytes) -> JobOptions:
                 said["expires_in"] = _duration(cast("int", value))
             case "timestamp_ms":
                 said["timestamp"] = moment(cast("int", value))
+            case "deduplication":
+                said[name] = _stored_deduplication(cast("DeduplicationValues", value))
             case "backoff":
                 wait = cast("BackoffValues", value)
                 said[name] = _stored_backoff(wait["strategy"], wait.get("delay_ms"), wait.get("jitter", 0.0), wait.get("cap_ms"))
@@ -108,6 +121,27 @@ def _backoff_values(backoff: Backoff) -> BackoffValues:
     if backoff.cap_ms is not None:
         values["cap_ms"] = backoff.cap_ms
     return values
+
+
+def _deduplication_values(deduplication: Deduplication) -> DeduplicationValues:
+    values: dict[str, Any] = {name: True for name in _DEDUPLICATION_FLAGS if getattr(deduplication, name)}
+    if deduplication.ttl_ms is not None:
+        values["ttl_ms"] = deduplication.ttl_ms
+    return cast("DeduplicationValues", {"id": deduplication.id, **values})
+
+
+def deduplication_text(deduplication: Deduplication) -> bytes:
+    """As the add script takes it."""
+    return to_json(deduplication_values(_deduplication_values(deduplication)), "the deduplication of a job")
+
+
+def _stored_deduplication(values: DeduplicationValues) -> Deduplication:
+    """What stands on the wire, where options may be together that make no sense."""
+    stored = object.__new__(Deduplication)
+    said: dict[str, Any] = {"id": values["id"], "ttl": _duration(values["ttl_ms"]) if "ttl_ms" in values else None}
+    for name, value in {**said, **{flag: values.get(flag, False) for flag in _DEDUPLICATION_FLAGS}}.items():
+        object.__setattr__(stored, name, value)
+    return stored
 
 
 def _keep_values(keep: bool | int | KeepJobs) -> bool | int | KeepValues:

@@ -19,12 +19,14 @@ from toril.queues.option_checks import (
     check_flag,
     check_job_id,
     check_priority,
+    check_text,
     check_timestamp,
     check_whole,
     ms_of,
 )
-from toril.wire.commands import keep_rule
+from toril.wire.endings import keep_rule
 from toril.wire.keys import DEFAULT_PREFIX, QueueKeys
+from toril.wire.option_names import FAILURE_FLAGS
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -126,6 +128,50 @@ def _check_keep(name: str, keep: object) -> None:
         raise InvalidOptionError(name, keep, "write True, False, how many jobs to keep, or KeepJobs(count=…, age=…)")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deduplication:
+    """Keeps jobs out while another one with the same id stands for them.
+
+        Deduplication("order-7")                                         until that one has ended
+        Deduplication("order-7", ttl="10s")                              for so long (throttle)
+        Deduplication("order-7", ttl="10s", extend=True)                 for so long after the last try
+        Deduplication("order-7", ttl="10s", replace=True) and a delay    the last one wins, if the other still waits for its time (debounce)
+
+    Raises:
+        InvalidOptionError: names the option, its value and the fix.
+    """
+
+    id: str = field(kw_only=False)
+    ttl: Duration | None = None
+    """For how long; not set: until the job that stands for the others has ended."""
+    extend: bool = False
+    """Each job that is kept out starts the time anew."""
+    replace: bool = False
+    """A job that waits for its time gives way to the new one; one that may run already doesn't."""
+    keep_last_if_active: bool = False
+    """While the other one runs, the newest is kept, and added when that has ended. `ttl` means nothing then."""
+    reschedule: bool = False
+    """A job that is kept out gives its delay to the one that stands for it, if that still waits for its time."""
+
+    def __post_init__(self) -> None:
+        if type(self.id) is not str or not self.id:
+            raise InvalidOptionError("deduplication.id", self.id, "it is text, and not empty")
+        check_text("deduplication.id", self.id)
+        check_duration(self, "ttl", "deduplication.ttl")
+        for name in ("extend", "replace", "keep_last_if_active", "reschedule"):
+            check_flag(f"deduplication.{name}", getattr(self, name))
+        if self.ttl_ms == 0:
+            raise InvalidOptionError("deduplication.ttl", self.ttl, "a time to live is longer than nothing; leave it out for no end")
+        if self.extend and self.ttl is None:
+            raise InvalidOptionError("deduplication.extend", True, "there is no ttl that could be extended")
+        if self.reschedule and self.replace:
+            raise InvalidOptionError("deduplication.reschedule", True, "with replace the new job takes the other's place anyway")
+
+    @property
+    def ttl_ms(self) -> int | None:
+        return ms_of(self.ttl)
+
+
 class JobOptionFields(TypedDict, total=False):
     """The options of a job as keyword arguments; `JobOptions` says what they mean."""
 
@@ -139,6 +185,11 @@ class JobOptionFields(TypedDict, total=False):
     remove_on_complete: bool | int | KeepJobs | None
     remove_on_fail: bool | int | KeepJobs | None
     job_id: str | None
+    deduplication: Deduplication | None
+    fail_parent_on_failure: bool | None
+    continue_parent_on_failure: bool | None
+    ignore_dependency_on_failure: bool | None
+    remove_dependency_on_failure: bool | None
     timestamp: datetime | None
     stack_trace_limit: int | None
     keep_logs: int | None
@@ -174,6 +225,16 @@ class JobOptions:
     """The same for a job that failed for good."""
     job_id: str | None = None
     """An id of your own (empty: none). A job that exists under it already stays as it is, so adding twice adds once."""
+    deduplication: Deduplication | None = None
+    """Keeps it out while another one with the same id stands for it; `add` then returns that one."""
+    fail_parent_on_failure: bool | None = None
+    """Of a child in a flow: if it fails for good, its parent fails, too. At most one of these four; without one the parent waits on."""
+    continue_parent_on_failure: bool | None = None
+    """… its parent goes on at once, without waiting for the other children; `Job.get_failed_children` tells of it."""
+    ignore_dependency_on_failure: bool | None = None
+    """… its parent no longer waits for it; `Job.get_ignored_failures` tells of it."""
+    remove_dependency_on_failure: bool | None = None
+    """… its parent no longer waits for it, and nothing tells of it."""
     timestamp: datetime | None = None
     """When the job counts as created; not set: now. Must know its time zone."""
     stack_trace_limit: int | None = None
@@ -198,8 +259,15 @@ class JobOptions:
             raise InvalidOptionError("timeout", self.timeout, "no handler ends in no time; leave the option out for no timeout")
         if self.backoff is not None and type(self.backoff) is not Backoff:
             raise InvalidOptionError("backoff", self.backoff, 'write fixed("5s"), exponential("1s") or custom("name")')
+        if self.deduplication is not None and type(self.deduplication) is not Deduplication:
+            raise InvalidOptionError("deduplication", self.deduplication, 'write Deduplication("some-id", ttl="10s")')
         _check_keep("remove_on_complete", self.remove_on_complete)
         _check_keep("remove_on_fail", self.remove_on_fail)
+        flags = [name for name in FAILURE_FLAGS if getattr(self, name)]
+        for name in FAILURE_FLAGS:
+            check_flag(name, getattr(self, name))
+        if len(flags) > 1:
+            raise InvalidOptionError(flags[1], True, f"it excludes {flags[0]}: a child's failure can do one thing to its parent")
         if self.job_id is not None and self.job_id != "":
             check_job_id(self.job_id)
 

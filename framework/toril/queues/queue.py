@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from datetime import datetime
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, overload
+from typing import Any, Generic, Self, overload
 
 from typing_extensions import TypeVar, Unpack
 
 from toril.cancellation import run_to_end
 from toril.clock import Clock, SystemClock
-from toril.durations import Duration, to_ms
 from toril.errors import InvalidOptionError, QueueClosedError, TorilError
 from toril.queues.dead_letters import DeadLetters
 from toril.queues.drafts import MISSING, JobDraft, KnownName, Recipe, Recipes, draft_of, new_job, record_of
@@ -25,15 +24,16 @@ from toril.queues.job_schedulers import JobSchedulers
 from toril.queues.limits import QueueLimits
 from toril.queues.listeners import EventSource, Listeners
 from toril.queues.opening import open_server
+from toril.queues.operations import QueueOperations
 from toril.queues.option_checks import check_whole
-from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, KeepJobs, keep_text
+from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, KeepJobs
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
 from toril.queues.results import Results
-from toril.queues.states import JobState, state_key, state_of_key
 from toril.queues.type_arguments import type_arguments
 from toril.wire.codec import JobRecord
-from toril.wire.commands import NewJob, QueueCommands
+from toril.wire.commands import QueueCommands
 from toril.wire.connection import Server
+from toril.wire.jobs import NewJob
 from toril.wire.keys import DEFAULT_PREFIX, QueueKeys
 
 DataT = TypeVar("DataT", default=Any)
@@ -42,7 +42,7 @@ D = TypeVar("D")
 R = TypeVar("R")
 
 
-class Queue(QueueGetters[DataT, ResultT], QueueLimits, EventSource, Generic[DataT, ResultT]):
+class Queue(QueueGetters[DataT, ResultT], QueueOperations, QueueLimits, EventSource, Generic[DataT, ResultT]):
     """A queue of jobs: `async with Queue("emails") as emails: await emails.add("welcome", {"to": "ann@example.com"})`.
 
     Nothing connects before the first call. `Queue[Resize, str]("images")` says of what type all its jobs are; a `JobDef` says it
@@ -166,51 +166,121 @@ class Queue(QueueGetters[DataT, ResultT], QueueLimits, EventSource, Generic[Data
 
     @overload
     def job(
-        self, name: JobDef[D, R], data: D | Mapping[str, object], *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+        self,
+        name: JobDef[D, R],
+        data: D | Mapping[str, object],
+        *,
+        options: JobOptions | None = None,
+        parent: Job[Any, Any] | None = None,
+        **fields: Unpack[JobOptionFields],
     ) -> JobDraft[D, R]: ...
 
     @overload
-    def job(self, name: JobDef[None, R], *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]) -> JobDraft[None, R]: ...
+    def job(
+        self,
+        name: JobDef[None, R],
+        *,
+        options: JobOptions | None = None,
+        parent: Job[Any, Any] | None = None,
+        **fields: Unpack[JobOptionFields],
+    ) -> JobDraft[None, R]: ...
 
     @overload
     def job(
-        self, name: str, data: DataT | Mapping[str, object] = ..., *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+        self,
+        name: str,
+        data: DataT | Mapping[str, object] = ...,
+        *,
+        options: JobOptions | None = None,
+        parent: Job[Any, Any] | None = None,
+        **fields: Unpack[JobOptionFields],
     ) -> JobDraft[DataT, ResultT]: ...
 
     @overload
     def job(
-        self, data: DataT | Mapping[str, object], /, *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+        self,
+        data: DataT | Mapping[str, object],
+        /,
+        *,
+        options: JobOptions | None = None,
+        parent: Job[Any, Any] | None = None,
+        **fields: Unpack[JobOptionFields],
     ) -> JobDraft[DataT, ResultT]: ...
 
     def job(
-        self, name: Any = MISSING, data: Any = MISSING, *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+        self,
+        name: Any = MISSING,
+        data: Any = MISSING,
+        *,
+        options: JobOptions | None = None,
+        parent: Job[Any, Any] | None = None,
+        **fields: Unpack[JobOptionFields],
     ) -> JobDraft[Any, Any]:
         """A job for `add_many`; takes what `add` takes, and sends nothing. The data is checked when it is added."""
         said = NO_OPTIONS if options is None else options
         if fields:
             said = JobOptions(**fields).merged_over(said)
-        return draft_of(name, data, said)
+        draft = draft_of(name, data, said)
+        if parent is None:
+            return draft
+        if not self.keys.shares_slot_with(parent.queue.keys):
+            reason = (
+                f"both queues must lie in one slot, and their prefixes {self.prefix!r} and {parent.queue.prefix!r} have different hash tags"
+            )
+            raise InvalidOptionError("parent", parent.id, reason)
+        return replace(draft, parent=(parent.queue.keys.qualified_name, parent.id))
 
     @overload
     async def add(
-        self, name: JobDef[D, R], data: D | Mapping[str, object], *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+        self,
+        name: JobDef[D, R],
+        data: D | Mapping[str, object],
+        *,
+        options: JobOptions | None = None,
+        parent: Job[Any, Any] | None = None,
+        **fields: Unpack[JobOptionFields],
     ) -> Job[D, R]: ...
 
     @overload
-    async def add(self, name: JobDef[None, R], *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]) -> Job[None, R]: ...
+    async def add(
+        self,
+        name: JobDef[None, R],
+        *,
+        options: JobOptions | None = None,
+        parent: Job[Any, Any] | None = None,
+        **fields: Unpack[JobOptionFields],
+    ) -> Job[None, R]: ...
 
     @overload
     async def add(
-        self, name: str, data: DataT | Mapping[str, object] = ..., *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+        self,
+        name: str,
+        data: DataT | Mapping[str, object] = ...,
+        *,
+        options: JobOptions | None = None,
+        parent: Job[Any, Any] | None = None,
+        **fields: Unpack[JobOptionFields],
     ) -> Job[DataT, ResultT]: ...
 
     @overload
     async def add(
-        self, data: DataT | Mapping[str, object], /, *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+        self,
+        data: DataT | Mapping[str, object],
+        /,
+        *,
+        options: JobOptions | None = None,
+        parent: Job[Any, Any] | None = None,
+        **fields: Unpack[JobOptionFields],
     ) -> Job[DataT, ResultT]: ...
 
     async def add(
-        self, name: Any = MISSING, data: Any = MISSING, *, options: JobOptions | None = None, **fields: Unpack[JobOptionFields]
+        self,
+        name: Any = MISSING,
+        data: Any = MISSING,
+        *,
+        options: JobOptions | None = None,
+        parent: Job[Any, Any] | None = None,
+        **fields: Unpack[JobOptionFields],
     ) -> Job[Any, Any]:
         """Add a job.
 
@@ -219,6 +289,7 @@ class Queue(QueueGetters[DataT, ResultT], QueueLimits, EventSource, Generic[Data
             data: a value of the definition's type, or a mapping that fits it; for a mere name whatever JSON can hold. If this
                 process knows the type that the name's handler takes, the data must fit it, too.
             options: how the job is treated; laid over what handler, definition and queue say.
+            parent: a job, in whatever state, that is to wait for this one, too: see `WaitingChildrenError`.
             fields: the same as keywords, laid over `options`: `delay="5m", attempts=3, backoff=exponential("1s")`.
 
         Returns:
@@ -226,11 +297,12 @@ class Queue(QueueGetters[DataT, ResultT], QueueLimits, EventSource, Generic[Data
 
         Raises:
             InvalidOptionError, InvalidPayloadError, NotJsonError, PayloadTooLargeError: nothing was sent.
+            ParentError: the parent doesn't exist (nothing was added), or a job with this id has another one.
             ServerUnreachableError: nothing was added.
             AddOutcomeUnknownError: the reply was lost, so the job may or may not have been added. Adding again with the same
                 `job_id` is safe.
         """
-        jobs = await self.add_many([self.job(name, data, options=options, **fields)])
+        jobs = await self.add_many([self.job(name, data, options=options, parent=parent, **fields)])
         return jobs[0]
 
     async def add_many(self, jobs: Iterable[JobDraft[D, R]]) -> list[Job[D, R]]:
@@ -254,9 +326,13 @@ class Queue(QueueGetters[DataT, ResultT], QueueLimits, EventSource, Generic[Data
                 self.listeners.tell("waiting", job_id)
         return [self._job(record_of(job_id, job), draft.definition) for job_id, job, draft in zip(ids, encoded, drafts, strict=True)]
 
-    def encode(self, draft: JobDraft[Any, Any]) -> NewJob:
+    def encode(self, draft: JobDraft[Any, Any], now_ms: int | None = None) -> NewJob:
         """What `add_many` would send for this draft: checked, with all options laid over each other. Raises what `add` raises."""
-        return self._encode(0, 1, draft, self.clock.now_ms())
+        return self._encode(0, 1, draft, self.clock.now_ms() if now_ms is None else now_ms)
+
+    def job_of(self, job_id: str, sent: NewJob, draft: JobDraft[D, R]) -> Job[D, R]:
+        """The job that was made of a draft and has got this id."""
+        return self._job(record_of(job_id, sent), draft.definition)
 
     def send_letters_to(self, letters: Queue[Any, Any]) -> None:
         """From now on let workers of this queue write a letter into that one about each job that fails for good.
@@ -297,87 +373,6 @@ class Queue(QueueGetters[DataT, ResultT], QueueLimits, EventSource, Generic[Data
         that only a timeout given to `add` is stored, and not that of a definition or of the queue.
         """
         self._recipes.learn(name, KnownName(payload, result, options, has_timeout))
-
-    # ── cancelling and removing ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def cancel(self, job_id: str, reason: str = "on request") -> JobState:
-        """Cancel a job, from any process: it fails for good with the reason `cancelled: …`, without a retry or a dead letter.
-
-        Returns:
-            Where the job was. `active`: its worker was told, cancels the handler at once, and then fails the job (a plain `def` in
-            a thread can't be stopped, but is told through `job.cancelled`, and what it returns no longer counts). In every other
-            state it has failed by now. A Node worker doesn't know this: a job that one runs goes on.
-
-        Raises:
-            JobNotFoundError
-            JobStateError: it has ended already, or is the pending iteration of a job scheduler (remove that instead).
-        """
-        commands = await self._use()
-        job = await self.get_job(job_id)
-        keep = keep_text(job.options.remove_on_fail)
-        if keep is None:
-            keep = keep_text(self.keep_failed) or ""
-        state = state_of_key(await commands.cancel(job_id, self.clock.now_ms(), reason, keep))
-        assert state is not None  # it was in one of them
-        return state
-
-    async def remove(self, job_id: str) -> bool:
-        """Remove a job and all that belongs to it. False if a worker is running it; True also if there is no such job.
-
-        Raises:
-            JobStateError: it is the pending iteration of a job scheduler.
-        """
-        is_removed = await (await self._use()).remove(job_id)
-        if is_removed:
-            self.listeners.tell("removed", job_id)
-        return is_removed
-
-    # ── all jobs at once ──────────────────────────────────────────────────────────────────────────────────────
-
-    async def pause(self) -> None:
-        """Stop all workers of the fleet, Node's included, from claiming; running jobs go on, adding goes on. May be called twice."""
-        await (await self._use()).pause()
-        self.listeners.tell("paused")
-
-    async def resume(self) -> None:
-        """Let workers claim again. May be called twice."""
-        await (await self._use()).resume()
-        self.listeners.tell("resumed")
-
-    async def is_paused(self) -> bool:
-        """Whether the queue is paused."""
-        return await (await self._use()).is_paused()
-
-    async def retry_jobs(
-        self, state: Literal["failed", "completed"] = "failed", *, limit: int | None = None, until: datetime | None = None
-    ) -> int:
-        """Run jobs that have ended once more, the oldest first; how many. Their priorities don't count then.
-
-        Args:
-            limit: not more than so many.
-            until: only those that ended by then.
-        """
-        until_ms = None if until is None else JobOptions(timestamp=until).timestamp_ms
-        return await (await self._use()).move_all(state, limit, until_ms)
-
-    async def promote_jobs(self, *, limit: int | None = None) -> int:
-        """Let delayed jobs run now, the one that is due first in front; how many. Their priorities don't count then."""
-        return await (await self._use()).move_all("delayed", limit, None)
-
-    async def clean(self, grace: Duration, *, limit: int | None = None, state: JobState = "completed") -> list[str]:
-        """Remove jobs of one state that are older than `grace`; their ids.
-
-        Of ended jobs the end counts, of others when they were taken or added. Running jobs and a scheduler's iterations stay.
-
-        Args:
-            grace: how old they must be; `"0s"` removes all.
-            limit: not more than so many.
-            state: which jobs.
-        """
-        until_ms = self.clock.now_ms() - to_ms(grace, "grace")
-        removed = await (await self._use()).clean(state_key(state), until_ms, limit)
-        self.listeners.tell("cleaned", len(removed), state)
-        return removed
 
     def __repr__(self) -> str:
         return f"<Queue {self.keys.qualified_name}>"

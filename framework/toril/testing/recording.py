@@ -11,7 +11,7 @@ from toril.queues.option_values import stored_options
 from toril.queues.options import JobOptions
 from toril.queues.queue import Queue
 from toril.wire.codec import from_json
-from toril.wire.commands import NewJob
+from toril.wire.jobs import NewJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,10 @@ class QueueKeys:
         """A job scheduler's record."""
         return f"{self.base}repeat:{scheduler_id}"
 
+    def deduplication(self, deduplication_id: str) -> str:
+        """The id of the job that stands for all of a deduplication id."""
+        return f"{self.base}de:{deduplication_id}"
+
     @property
     def limiter(self) -> str:
         return self.base + "limiter"

@@ -29,6 +29,17 @@ class KeepValues(TypedDict, total=False):
     limit: int
 
 
+class DeduplicationValues(TypedDict, total=False):
+    """What keeps a job out while another one stands for it."""
+
+    id: Required[str]
+    ttl_ms: int
+    extend: bool
+    replace: bool
+    keep_last_if_active: bool
+    reschedule: bool
+
+
 class OptionValues(TypedDict, total=False):
     """A job's options in our names; what isn't there isn't set."""
 
@@ -43,6 +54,11 @@ class OptionValues(TypedDict, total=False):
     remove_on_complete: bool | int | KeepValues
     remove_on_fail: bool | int | KeepValues
     job_id: str
+    deduplication: DeduplicationValues
+    fail_parent_on_failure: bool
+    continue_parent_on_failure: bool
+    ignore_dependency_on_failure: bool
+    remove_dependency_on_failure: bool
     timestamp_ms: int
     stack_trace_limit: int
     keep_logs: int
@@ -63,6 +79,11 @@ _WIRE_NAMES: Final = {
     "remove_on_complete": "removeOnComplete",
     "remove_on_fail": "removeOnFail",
     "job_id": "jobId",
+    "deduplication": "de",
+    "fail_parent_on_failure": "fpof",
+    "continue_parent_on_failure": "cpof",
+    "ignore_dependency_on_failure": "idof",
+    "remove_dependency_on_failure": "rdof",
     "timestamp_ms": "timestamp",
     "stack_trace_limit": "stackTraceLimit",
     "keep_logs": "kl",
@@ -84,6 +105,14 @@ _WHOLE_NUMBERS: Final = frozenset(
     }
 )
 
+FAILURE_FLAGS: Final[Mapping[str, str]] = {
+    name: _WIRE_NAMES[name]
+    for name in (
+        "fail_parent_on_failure", "continue_parent_on_failure", "ignore_dependency_on_failure", "remove_dependency_on_failure",
+    )
+}  # fmt: skip
+"""What the failure of a child does to its parent: our names -> those on the wire. A child has at most one of them."""
+
 _LARGEST: Final = 2**53 - 1
 
 DEFAULT_OPTIONS: Final = b'{"attempts":0}'
@@ -101,6 +130,8 @@ def encode_options(options: OptionValues) -> bytes:
                 wire["backoff"] = _encode_backoff(cast("BackoffValues", value))
             case "remove_on_complete" | "remove_on_fail":
                 wire[_WIRE_NAMES[name]] = _encode_keep(cast("bool | int | KeepValues", value))
+            case "deduplication":
+                wire["de"] = deduplication_values(cast("DeduplicationValues", value))
             case "others":
                 wire.update((key, other) for key, other in cast("Mapping[str, Any]", value).items() if other is not None)
             case _:
@@ -123,6 +154,31 @@ def decode_options(text: bytes) -> OptionValues:
     if others:
         options["others"] = others
     return cast("OptionValues", options)
+
+
+_DEDUPLICATION_FLAGS: Final = (
+    ("extend", "extend"), ("replace", "replace"), ("keep_last_if_active", "keepLastIfActive"), ("reschedule", "reschedule"),
+)  # fmt: skip
+
+
+def deduplication_values(values: DeduplicationValues) -> dict[str, Any]:
+    """As the options have them under `de`: what isn't set has no field."""
+    wire: dict[str, Any] = {"id": values["id"]}
+    if "ttl_ms" in values:
+        wire["ttl"] = values["ttl_ms"]
+    wire.update({theirs: True for ours, theirs in _DEDUPLICATION_FLAGS if values.get(ours)})
+    return wire
+
+
+def _decode_deduplication(value: object) -> DeduplicationValues | None:
+    wire = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    if not isinstance(wire.get("id"), str) or not wire["id"]:
+        return None
+    values: dict[str, Any] = {"id": wire["id"]}
+    if (ttl_ms := _whole(wire.get("ttl"))) is not None and ttl_ms > 0:
+        values["ttl_ms"] = ttl_ms
+    values.update({ours: True for ours, theirs in _DEDUPLICATION_FLAGS if wire.get(theirs) is True})
+    return cast("DeduplicationValues", values)
 
 
 def _encode_backoff(backoff: BackoffValues) -> dict[str, Any]:
@@ -156,9 +212,11 @@ def _decode(name: str, value: object) -> Any:  # noqa: ANN401 -- this is where J
         return _whole(value)
     if name == "backoff":
         return _decode_backoff(value)
+    if name == "deduplication":
+        return _decode_deduplication(value)
     if name in {"remove_on_complete", "remove_on_fail"}:
         return _decode_keep(value)
-    if name == "lifo":
+    if name == "lifo" or name in FAILURE_FLAGS:
         return bool(value)
     return value if isinstance(value, str) and value else None  # job_id
 

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from toril.errors import FailedChildError, JobError, JobNotFoundError, JobStateError, LockLostError, PendingChildrenError, TorilError
+from toril.errors import (
+    FailedChildError,
+    JobError,
+    JobNotFoundError,
+    JobStateError,
+    LockLostError,
+    ParentError,
+    PendingChildrenError,
+    TorilError,
+)
 
 UNKNOWN_NAME_FAILED: Final = 1
+NO_CHILD_PENDING: Final = 1
 MISSING_JOB: Final = -1
 MISSING_LOCK: Final = -2
 WRONG_STATE: Final = -3
@@ -51,6 +61,13 @@ def job_error(code: int, job_id: str, queue: str, expected: str = "active") -> J
             return NoSuchQueueError(job_id, queue)
         case _:
             raise ValueError(f"unknown result code {code} for job {job_id} of queue {queue!r}: are two versions of Toril mixed?")
+
+
+def parent_error(code: int, parent_key: str, place: int) -> ParentError:
+    """Why a job can't be the child of another one: -5 or -7; `place` is that of the job among those that were added."""
+    if code == -5:
+        return ParentError(parent_key, "that job doesn't exist; nothing was added", place)
+    return ParentError(parent_key, "a job with this id has another parent, which still lives; the others were added", place)
 
 
 def checked(reply: Any) -> Any:  # noqa: ANN401 -- the layout is the caller's

@@ -22,7 +22,7 @@ from toril.wire import replies
 from toril.wire.codec import JobRecord
 from toril.worker.executor import Executor
 from toril.worker.options import WorkerOptions
-from toril.worker.outcome import Completed, Failed, Outcome, PutBack, RateLimited, Retry, UnknownName, ending
+from toril.worker.outcome import Completed, Failed, Outcome, PutBack, RateLimited, Retry, UnknownName, WaitForChildren, ending
 from toril.worker.policy import Policies
 from toril.worker.processor import Registry
 from toril.worker.running import CancelReason, RunningJob
@@ -171,9 +171,12 @@ class Attempts:
     def _written(self, running: RunningJob, outcome: Outcome, code: int) -> None:
         """The server has answered."""
         job = running.job
-        if code in (replies.PENDING_CHILDREN, replies.FAILED_CHILD) and isinstance(outcome, Completed):
+        if code in (replies.PENDING_CHILDREN, replies.FAILED_CHILD) and isinstance(outcome, (Completed, WaitForChildren)):
             # Refused, and the job is still ours: now it can only fail (wire T10).
             self._send(running, self._executor_of().failure(running, replies.job_error(code, job.id, job.queue_name)))
+            return
+        if isinstance(outcome, WaitForChildren) and code == replies.NO_CHILD_PENDING:
+            self._send(running, PutBack())
             return
         self.running.pop(running.token, None)
         if isinstance(outcome, RateLimited):

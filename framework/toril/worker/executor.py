@@ -28,6 +28,7 @@ from toril.errors import (
     TorilError,
     UnknownJobNameError,
     UnrecoverableError,
+    WaitingChildrenError,
     WaitingError,
 )
 from toril.queues.backoff import next_delay_ms
@@ -38,7 +39,7 @@ from toril.wire.codec import from_json_or, to_json
 from toril.worker.calling import HandlerCaller
 from toril.worker.executors import Children
 from toril.worker.options import WorkerOptions
-from toril.worker.outcome import Abandoned, Failed, Outcome, PutBack, PutOff, RateLimited, Retry, UnknownName
+from toril.worker.outcome import Abandoned, Failed, Outcome, PutBack, PutOff, RateLimited, Retry, UnknownName, WaitForChildren
 from toril.worker.processor import Handler, Registry
 from toril.worker.running import CancelReason, RunningJob
 
@@ -89,7 +90,7 @@ class Executor:
             return await self._call(running, running.handler)
         except asyncio.CancelledError as error:
             return self.cancelled(running, error)
-        except (DelayedError, WaitingError, RateLimitError) as signal:
+        except (DelayedError, WaitingError, RateLimitError, WaitingChildrenError) as signal:
             return _as_asked(signal)
         except BaseException as error:  # noqa: BLE001 -- a handler's error is its outcome; SystemExit must not end the worker either
             return self.failure(running, error)
@@ -194,13 +195,13 @@ def _stack_of(error: BaseException) -> str:
     return shortened("".join(traceback.format_exception(error)))
 
 
-def _as_asked(signal: DelayedError | WaitingError | RateLimitError) -> Outcome:
+def _as_asked(signal: DelayedError | WaitingError | RateLimitError | WaitingChildrenError) -> Outcome:
     """What a handler's signal asks for. Raises InvalidOptionError."""
     if isinstance(signal, DelayedError):
         return PutOff(to_ms(signal.delay, "DelayedError.delay"))
     if isinstance(signal, RateLimitError):
         return RateLimited(optional_ms(signal.duration, "RateLimitError.duration") or 0)
-    return PutBack()
+    return WaitForChildren() if isinstance(signal, WaitingChildrenError) else PutBack()
 
 
 def describe(error: BaseException) -> str:

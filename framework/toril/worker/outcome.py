@@ -8,8 +8,8 @@ from typing import Any, TypeAlias, assert_never
 from toril.errors import JobCancelledError
 from toril.queues.dead_letters import letter_about
 from toril.queues.queue import Queue
-from toril.wire import commands
-from toril.wire.commands import Ending
+from toril.wire import endings
+from toril.wire.endings import Ending
 from toril.worker.running import RunningJob
 
 
@@ -63,6 +63,11 @@ class RateLimited:
 
 
 @dataclass(slots=True)
+class WaitForChildren:
+    """The handler asked to run again when the job's children have ended."""
+
+
+@dataclass(slots=True)
 class UnknownName:
     """Nobody here handles the job's name."""
 
@@ -76,7 +81,7 @@ class Abandoned:
     """The job isn't ours any more (its lock is lost): whatever the handler did, nothing is written."""
 
 
-Outcome: TypeAlias = Completed | Retry | Failed | PutOff | PutBack | RateLimited | UnknownName | Abandoned
+Outcome: TypeAlias = Completed | Retry | Failed | PutOff | PutBack | RateLimited | WaitForChildren | UnknownName | Abandoned
 
 
 def ending(outcome: Outcome, running: RunningJob, letters: Queue[Any, Any] | None, unknown_name_delay_ms: int) -> Ending | None:
@@ -84,21 +89,23 @@ def ending(outcome: Outcome, running: RunningJob, letters: Queue[Any, Any] | Non
     job_id, token, policy = running.job.id, running.token, running.policy
     match outcome:
         case Completed():
-            return commands.completed(job_id, token, outcome.value, policy.keep_completed)
+            return endings.completed(job_id, token, outcome.value, policy.keep_completed)
         case Retry():
-            return commands.retried(job_id, token, outcome.reason, outcome.stack, outcome.delay_ms, policy.lifo)
+            return endings.retried(job_id, token, outcome.reason, outcome.stack, outcome.delay_ms, policy.lifo)
         case Failed():
             letter = _letter(outcome, running, letters)
-            return commands.failed(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, policy.attempts, letter)
+            return endings.failed(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, policy.attempts, letter)
         case PutOff():
-            return commands.put_off(job_id, token, outcome.delay_ms)
+            return endings.put_off(job_id, token, outcome.delay_ms)
         case PutBack():
-            return commands.put_back(job_id, token)
+            return endings.put_back(job_id, token)
         case RateLimited():
-            return commands.put_back(job_id, token, outcome.limit_ms)
+            return endings.put_back(job_id, token, outcome.limit_ms)
+        case WaitForChildren():
+            return endings.waiting_for_children(job_id, token)
         case UnknownName():
             letter = _letter(outcome, running, letters)
-            return commands.unknown_name(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, unknown_name_delay_ms, letter)
+            return endings.unknown_name(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, unknown_name_delay_ms, letter)
         case Abandoned():
             return None
         case _:
@@ -108,4 +115,4 @@ def ending(outcome: Outcome, running: RunningJob, letters: Queue[Any, Any] | Non
 def _letter(outcome: Failed | UnknownName, running: RunningJob, letters: Queue[Any, Any] | None) -> Ending:
     if letters is None or isinstance(outcome.error, JobCancelledError):
         return ()
-    return commands.dead_letter(letters.keys.base, letter_about(running.job, outcome.reason, outcome.stack, letters))
+    return endings.dead_letter(letters.keys.base, letter_about(running.job, outcome.reason, outcome.stack, letters))

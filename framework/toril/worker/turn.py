@@ -27,8 +27,10 @@ from toril.errors import ServerError
 from toril.telemetry.logs import get_logger
 from toril.wire import replies
 from toril.wire.codec import JobRecord
-from toril.wire.commands import ClaimState, Ending, QueueCommands, TurnReply, TurnRequest
+from toril.wire.commands import QueueCommands
 from toril.wire.connection import Connection, backoff_ms
+from toril.wire.endings import Ending
+from toril.wire.turns import ClaimState, TurnReply, TurnRequest
 from toril.worker.health import Health
 from toril.worker.options import WorkerOptions
 from toril.worker.slots import Reservation, Slots

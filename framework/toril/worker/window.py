@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from toril.wire.commands import ClaimState
+from toril.wire.turns import ClaimState
 
 Place: TypeAlias = tuple[int, int]
 """How many entries lie before it: in the waiting, and in the prioritized jobs."""

@@ -9,9 +9,9 @@ ARGV[2]  the moment, ms
 ARGV[3]  how many at most
 Returns  the ids that were removed
 ]]
--- include parents
+-- include remove_hard
 
-local q, state, until_ms, limit = open_queue(KEYS[1]), ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local q, state, until_ms, limit = open_queue(KEYS[1], KEYS[2]), ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local source = q.base .. state
 local is_list = state == "wait" or state == "paused" or state == "active"
 local is_finished = state == "completed" or state == "failed" or state == "waiting-children"
@@ -47,12 +47,7 @@ for _, id in ipairs(candidates()) do
   local is_locked = state == "active" and call("EXISTS", key .. ":lock") == 1
   if not scheduler and not is_locked and is_old(key) then
     call(is_list and "LREM" or "ZREM", source, unpack(is_list and { 0, id } or { id }))
-    drop_parent_link_hard(q, key)
-    local deduplication = call("HGET", key, "deid")
-    if deduplication and call("GET", q.base .. "de:" .. deduplication) == id then
-      call("DEL", q.base .. "de:" .. deduplication, q.base .. "dn:" .. deduplication)
-    end
-    drop_keys(key)
+    remove_hard(q, id)
     removed[#removed + 1] = id
   end
 end

@@ -82,6 +82,8 @@ for i = 14 + 2 * names, #ARGV, 7 do
       code = delay_job(q, now, id, held, tonumber(c), a, b)
     elseif kind == "o" then
       code = delay_job(q, now, id, held, tonumber(c))
+    elseif kind == "m" then
+      code = wait_for_children(q, now, id, held)
     elseif kind == "w" then
       code = put_back(q, now, id, held, tonumber(a))
     else

@@ -160,6 +160,20 @@ local function put_back(q, now, id, token, limit_ms)
   return limit_ms and math.max(call("PTTL", q.limiter), 0) or 0
 end
 
+-- §3.8 moveToWaitingChildren: 0 it waits for its children now, 1 none of them is pending, and nothing was changed.
+local function wait_for_children(q, now, id, token)
+  local key = q.base .. id
+  if call("EXISTS", key) == 0 then return -1 end
+  if call("ZCARD", key .. ":unsuccessful") ~= 0 then return -9 end
+  if call("SCARD", key .. ":dependencies") == 0 then return 1 end
+  local values, code = take_from_active(q, id, token, RETRY_FIELDS)
+  if not values then return code end
+  if ends_cancelled(q, now, id) then return 0 end
+  call("ZADD", q.base .. "waiting-children", now, id)
+  event(q, "waiting-children", "jobId", id, "prev", "active")
+  return 0
+end
+
 -- §11: nobody here handles the job's name. Put off five times, each time for twice as long (0); then it fails (1).
 local function put_off_unknown(q, now, id, token, reason, stack, rule_text, first_delay, letter)
   local seen_key = q.own .. "unknown:" .. id

@@ -1,0 +1,36 @@
+"""Jobs on their way to the server, encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to add, encoded. A `delay_ms` above 0 decides before `priority`, and that before `lifo`."""
+
+    name: str
+    data: bytes
+    opts: bytes
+    timestamp_ms: int
+    delay_ms: int = 0
+    priority: int = 0
+    lifo: bool = False
+    job_id: str = ""
+    """Empty: the server numbers it."""
+    deduplication: bytes = b""
+    """As the options have it under `de`, JSON; empty: none."""
+    parent_key: str = ""
+    """Full key of the job that waits for this one; empty: none does."""
+    parent: bytes = b""
+    """What the hash tells of it, JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowNode:
+    """One job of a flow, which may lie in a queue of its own."""
+
+    base: str
+    """Base of that queue's keys."""
+    job: NewJob
+    has_children: bool

@@ -1,0 +1,74 @@
+"""What a worker asks of the server in one turn, and what it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from toril.wire.codec import JobRecord
+from toril.wire.endings import Ending
+
+
+class ClaimState(IntEnum):
+    """Why a turn claimed no more jobs than it did. The numbers are the script's."""
+
+    SATISFIED = 0
+    """It got all that it asked for."""
+    EMPTY = 1
+    """Nothing is waiting; `value` is when the next delayed job is due (ms), or 0."""
+    LIMITED = 2
+    """The rate limit is used up; `value` is for how many ms."""
+    BLOCKED = 3
+    """The queue is paused, or as many jobs are active as its global concurrency allows."""
+    ONLY_FULL_NAMES = 4
+    """What is waiting has names that have no free slot here."""
+    LOOK_FURTHER = 5
+    """The same as far as was looked; the next turn goes on from the positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """What one turn asks for: first finish `endings`, then claim up to `claims` jobs."""
+
+    now_ms: int
+    token: str
+    """The lock of the first claimed job; the others get it with `:2`, `:3`… behind."""
+    lock_ms: int
+    lane: str = ""
+    """Under which the answer is kept (worker id and lane), so that the turn may be sent again. Empty: it is not kept."""
+    sequence: int = 0
+    endings: Sequence[Ending] = ()
+    claims: int = 0
+    worker_name: str = ""
+    free_by_name: Sequence[tuple[str, int]] = ()
+    """Names with a limit of their own, with their free slots."""
+    positions: tuple[int, int] = (0, 0)
+    """From where to look, in the waiting and in the prioritized jobs."""
+    limit_max: int = 0
+    limit_ms: int = 0
+    """The worker's own rate limit: so many jobs in so many ms; 0: none."""
+    metrics_points: int = 0
+    """For how many minutes finished jobs are counted; 0: they aren't."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReply:
+    """What a turn did."""
+
+    codes: Sequence[int]
+    """One for each ending: 0 done, negative why it was refused (`replies.job_error`), 1 an unknown name that failed for good; of a
+    `put_back` with a limit the ms that are left of that."""
+    claimed: Sequence[tuple[str, JobRecord]]
+    """Each with its lock token."""
+    state: ClaimState
+    value: int
+    positions: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StalledReply:
+    """What a sweep found: the ids it put back, or how long to wait because another worker swept lately."""
+
+    recovered: Sequence[str]
+    wait_ms: int
