@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.bench import Bench
 from tests.proxy import Cut, Proxy, is_command, is_script, nth
-from toril import Job, JobOptions, Queue, QueueEvents, RateLimitError, ScheduleRule, Worker, WorkerOptions, fixed
+from toril import Job, JobOptions, Queue, QueueEvents, RateLimitError, ScheduleRule, WaitingError, Worker, WorkerOptions, fixed
 from toril.errors import InvalidOptionError, JobCancelledError, JobExpiredError, JobFailedError, JobNotFoundError, JobStateError
 from toril.queues.events import FailedEvent
 from toril.queues.states import JobState
@@ -313,3 +314,29 @@ async def _active(job: Job) -> None:
 
 async def _listens(queue: Queue) -> None:
     assert (await queue.server.commands.call("PUBSUB", "NUMSUB", queue.keys.control))[1] == 1
+
+
+async def test_an_iteration_whose_schedule_has_no_next_one_yet_cant_be_cancelled(queue: Queue, clock: FakeClock) -> None:
+    await queue.job_schedulers.upsert("tick", ScheduleRule(every="1h"))
+    clock.advance("1h")
+    bench = Bench(queue.server, queue.prefix, queue.name)
+    bench.now = clock.now_ms()
+    (job_id,) = await bench.claim()
+    with pytest.raises(JobStateError, match="scheduler"):
+        await queue.cancel(job_id)
+    assert await queue.get_job_counts("active", "failed") == {"active": 1, "failed": 0}
+
+
+async def test_a_job_that_has_begun_in_time_may_go_on_after_it(queue: Queue, clock: FakeClock) -> None:
+    calls: list[str] = []
+
+    async def later(job: Job) -> None:
+        calls.append(job.id)
+        if len(calls) == 1:
+            clock.advance("2m")
+            raise WaitingError
+
+    job = await queue.add("a", expires_in="1m")
+    async with Worker(queue, later) as worker:
+        await worker.wait_until_idle()
+    assert (await job.get_state(), len(calls)) == ("completed", 2)

@@ -276,3 +276,38 @@ async def test_options_that_a_function_makes_are_checked_when_it_has_made_them()
 def test_options_that_name_their_own_queue_are_refused() -> None:
     with pytest.raises(InvalidOptionError, match="its own"):
         QueueOptions("emails", dead_letter="emails")
+
+
+# ── what must never hold up the job, nor cost a letter ────────────────────────────────────────────────────────────
+
+
+async def test_a_letter_that_cant_be_made_costs_only_the_letter(server: Server, prefix: str, clock: FakeClock) -> None:
+    small = Queue("dead-letter", prefix=prefix, server=server, clock=clock, default_job_options=JobOptions(size_limit=50))
+    queue = Queue("emails", prefix=prefix, server=server, clock=clock, dead_letter=small)
+    job = await queue.add("welcome")
+    await run(queue)
+    assert (await job.get_state(), await small.count()) == ("failed", 0)
+
+
+async def test_a_letter_tells_of_an_id_that_is_no_text(server: Server, emails: Queue, letters: Queue) -> None:
+    raw = b"\xff"
+    await server.commands.call("HSET", emails.keys.base.encode() + raw, "name", "a", "data", "{}", "opts", "{}", "timestamp", T0)
+    await server.commands.call("LPUSH", emails.keys.base + "wait", raw)
+    await run(emails)
+    (letter,) = await letters.dead_letters.list()
+    assert letter.job_id == "\ufffd"
+
+
+async def test_a_letter_with_the_id_of_one_that_was_replayed_is_replayed_too(server: Server, emails: Queue, letters: Queue) -> None:
+    first = await letter_of(emails, letters)
+    again = await letters.dead_letters.replay(first)
+    await server.commands.call(
+        "DEL", letters.keys.base + "id"
+    )  # as after Node's obliterate: the ids begin anew, and our own keys are still there
+    await run(emails)
+    (letter,) = await letters.dead_letters.list()
+    assert letter.id == first
+    new = await letters.dead_letters.replay(first)
+    assert new != again
+    assert [job.id for job in await emails.get_waiting()] == [new]
+    assert await letters.dead_letters.list() == []

@@ -101,14 +101,14 @@ class DeadLetters:
             DeadLetterError: it is no letter, or its queue doesn't exist any more; it stays where it is.
             LockLostError: a worker processes it right now.
         """
-        now_ms = self._queue.clock.now_ms()
         try:
             letter = await self.get(letter_id)
         except JobNotFoundError:
-            # Replayed before, maybe: then the script knows the new id, and looks at nothing else.
-            again = await self._queue.commands.replay_letter(letter_id, now_ms, self._queue.keys.base, NewJob("-", b"{}", b"{}", now_ms))
-            assert again is not None  # the letters' own queue is there if it remembers this
+            again = await self._queue.commands.replayed(letter_id)
+            if again is None:
+                raise
             return again
+        now_ms = self._queue.clock.now_ms()
         origin = QueueKeys(letter.prefix, letter.queue)
         new_id = await self._queue.commands.replay_letter(letter_id, now_ms, origin.base, _fresh_job(letter, now_ms))
         if new_id is None:
@@ -176,7 +176,7 @@ def letter_about(job: Job[Any, Any], message: str, stacks: bytes, letters: Queue
     record, now_ms = job.record, job.queue.clock.now_ms()
     all_stacks = from_json_or(stacks, [])
     original = {
-        "id": record.job_id,
+        "id": record.job_id.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
         "name": record.name,
         "data": from_json_or(record.data, record.data.decode("utf-8", "replace")),
         "opts": from_json_or(record.opts, {}),

@@ -180,6 +180,11 @@ class QueueCommands(QueueReads):
             return None
         return str(reply, "utf-8")
 
+    async def replayed(self, letter_id: str) -> str | None:
+        """The id of the job that this dead letter has become, if that was within a day."""
+        reply = await self._commands.call("GET", self.keys.replayed(letter_id), repeatable=True)
+        return None if reply is None else str(reply, "utf-8")
+
     async def promote(self, job_id: str) -> None:
         """Let a delayed job run now. Raises JobStateError."""
         await self._on_job("promote", job_id, expected="delayed")

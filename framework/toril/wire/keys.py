@@ -93,6 +93,10 @@ class QueueKeys:
         """Why a running job is to be cancelled."""
         return f"{self.own}cancel:{job_id}"
 
+    def replayed(self, letter_id: str) -> str:
+        """The id of the job that a dead letter became, for a day."""
+        return f"{self.own}replayed:{letter_id}"
+
     def schedules(self, owner: str) -> str:
         """What an application declares of schedules, and in which version; ours."""
         return f"{self.own}schedules:{owner}"

@@ -18,6 +18,7 @@ from toril.durations import optional_ms, to_ms
 from toril.errors import (
     ChildHandlerError,
     DelayedError,
+    FailedChildError,
     InvalidPayloadError,
     JobCancelledError,
     JobExpiredError,
@@ -85,7 +86,7 @@ class Executor:
             if running.handler is None or job.record.deferred_failure is not None:
                 return self._without_running(running)
             expires_at_ms = running.policy.expires_at_ms
-            if expires_at_ms is not None and job.attempts_made == 0 and (late_ms := self._clock.now_ms() - expires_at_ms) > 0:
+            if expires_at_ms is not None and job.attempts_started <= 1 and (late_ms := self._clock.now_ms() - expires_at_ms) > 0:
                 raise JobExpiredError(job.id, job.queue_name, late_ms)
             return await self._call(running, running.handler)
         except asyncio.CancelledError as error:
@@ -226,6 +227,6 @@ def is_final(error: BaseException) -> bool:
     if isinstance(error, ChildHandlerError):
         return error.is_final
     return (
-        isinstance(error, (UnrecoverableError, InvalidPayloadError, NotJsonError, JobCancelledError, JobExpiredError))
+        isinstance(error, (UnrecoverableError, InvalidPayloadError, NotJsonError, JobCancelledError, JobExpiredError, FailedChildError))
         or type(error).__name__ == "UnrecoverableError"
     )

@@ -8,9 +8,12 @@ from typing import Any, TypeAlias, assert_never
 from toril.errors import JobCancelledError
 from toril.queues.dead_letters import letter_about
 from toril.queues.queue import Queue
+from toril.telemetry.logs import get_logger
 from toril.wire import endings
 from toril.wire.endings import Ending
 from toril.worker.running import RunningJob
+
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -115,4 +118,9 @@ def ending(outcome: Outcome, running: RunningJob, letters: Queue[Any, Any] | Non
 def _letter(outcome: Failed | UnknownName, running: RunningJob, letters: Queue[Any, Any] | None) -> Ending:
     if letters is None or isinstance(outcome.error, JobCancelledError):
         return ()
-    return endings.dead_letter(letters.keys.base, letter_about(running.job, outcome.reason, outcome.stack, letters))
+    try:
+        letter = letter_about(running.job, outcome.reason, outcome.stack, letters)
+    except Exception as error:  # noqa: BLE001 -- data that is no JSON to us, a model or a size limit of the letters' queue: the job fails all the same
+        log.error("no dead letter could be made; the job is among the failed ones only", job_id=running.job.id, reason=str(error))
+        return ()
+    return endings.dead_letter(letters.keys.base, letter)

@@ -15,12 +15,12 @@ Returns  the name of the collection that the job was in, or -1 no such job, -3 i
 
 local q, id, now, reason = open_queue(KEYS[1], KEYS[2]), ARGV[1], tonumber(ARGV[2]), ARGV[3]
 if call("EXISTS", q.base .. id) == 0 then return -1 end
+if is_pending_iteration(q, id) then return -8 end -- also one that was claimed a moment ago, until the next one is there
 if call("LPOS", q.active, id) then
   call("SET", q.own .. "cancel:" .. id, reason, "PX", 3600000)
-  call("PUBLISH", q.own .. "control", "cancel " .. id)
+  redis.pcall("PUBLISH", q.own .. "control", "cancel " .. id) -- a user without the right hears of it with the next renewal
   return "active"
 end
-if is_pending_iteration(q, id) then return -8 end
 if call("ZSCORE", q.base .. "completed", id) or call("ZSCORE", q.base .. "failed", id) then return -3 end
 local state = take_out(q, id)
 if state == "unknown" then return -3 end

@@ -20,9 +20,7 @@ Returns   the new job's id (also if the letter was replayed before), or -1 no su
 local q, id, now = open_queue(KEYS[1], KEYS[2]), ARGV[1], tonumber(ARGV[2])
 local base = ARGV[3]
 local done = q.own .. "replayed:" .. id
-local before = call("GET", done)
-if before then return before end
-if call("EXISTS", q.base .. id) == 0 then return -1 end
+if call("EXISTS", q.base .. id) == 0 then return call("GET", done) or -1 end
 if call("EXISTS", q.base .. id .. ":lock") == 1 then return -6 end
 if call("EXISTS", base .. "meta") == 0 then return -12 end
 
