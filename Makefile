@@ -10,7 +10,7 @@ TEST_PROCESSES ?= auto
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run-worker demo test check format bench lock clean
+.PHONY: help install run-worker demo test check format interop bench lock clean
 
 too_old := "Toril needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d.%d. Install a newer one, and name it: make PYTHON=python3.12"
 
@@ -47,6 +47,17 @@ format: $(STAMP) ## format the code, and put right what ruff can
 	$(BIN)/ruff check --fix-only $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
+NODE_MODULES := tests/interop/node_modules
+
+interop: $(STAMP) ## the tests against the real Node libraries (needs Node 20 or newer; without it they are skipped)
+	@if command -v node >/dev/null && command -v npm >/dev/null; then $(MAKE) $(NODE_MODULES)/.installed; \
+	else echo "skipped: Node and npm are not installed, so nothing was compared with BullMQ"; fi
+	@if [ -e $(NODE_MODULES)/.installed ]; then exec $(BIN)/python -m pytest tests/interop $(ARGS); fi
+
+$(NODE_MODULES)/.installed: tests/interop/package.json tests/interop/package-lock.json
+	@cd tests/interop && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+	@touch $@
+
 bench: $(STAMP) ## drain 20,000 jobs, and compare with a bare loop that calls the same script
 	@exec $(BIN)/python -m tests.benchmarks.bench_drain $(ARGS)
 
@@ -57,7 +68,7 @@ lock: $(STAMP) ## write constraints.txt anew with the newest releases that pypro
 	@$(BIN)/python tools/lock.py
 
 clean: ## remove the environment, the caches and what was built (not var/, which holds data)
-	rm -rf $(VENV) $(VENV).lock dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(NODE_MODULES) $(VENV) $(VENV).lock dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find framework app tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt
