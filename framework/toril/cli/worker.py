@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import os
 import signal
@@ -130,11 +131,11 @@ def _follow_settings(app: Application) -> None:
 
 def _run_loop(main: Coroutine[Any, Any, None]) -> None:
     """On uvloop where it is installed: it is faster."""
-    try:
-        import uvloop
-    except ImportError:
+    if importlib.util.find_spec("uvloop") is None:  # not by `except`: every traceback would begin with the import that failed
         asyncio.run(main)
     else:
+        import uvloop
+
         uvloop.run(main)
 
 

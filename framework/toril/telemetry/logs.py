@@ -44,7 +44,8 @@ class LogEvent:
 
     def __str__(self) -> str:
         pairs = (f"{key}={_pair_value(redact_item(key, value))}" for key, value in self.fields.items())
-        return " ".join((redact_text(self.event), *pairs))
+        text = " ".join((redact_text(self.event), *pairs))
+        return text.encode("utf-8", "backslashreplace").decode()  # an id may be no text, and a stream refuses lone surrogates
 
 
 class Logger:

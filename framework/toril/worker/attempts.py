@@ -19,7 +19,7 @@ from toril.queues.payloads import ANY_DATA, ANY_RESULT
 from toril.queues.queue import Queue
 from toril.telemetry.logs import get_logger
 from toril.wire import replies
-from toril.wire.codec import JobRecord
+from toril.wire.codec import JobRecord, from_json_or
 from toril.worker.executor import Executor
 from toril.worker.options import WorkerOptions
 from toril.worker.outcome import Completed, Failed, Outcome, PutBack, RateLimited, Retry, UnknownName, WaitForChildren, ending
@@ -200,6 +200,7 @@ class Attempts:
     def _tell_failed(self, job: Job[Any, Any], outcome: Outcome) -> None:
         if isinstance(outcome, (Failed, Retry, UnknownName)):
             record = job.record
+            _log_failure(job, outcome)
             record.attempts_made, record.failed_reason, record.stack_trace = record.attempts_made + 1, outcome.reason, outcome.stack
             self._listeners.tell("failed", job, outcome.error, not isinstance(outcome, Retry))
             if isinstance(outcome, Retry) and outcome.delay_ms == 0:
@@ -220,3 +221,15 @@ class Attempts:
     def _executor_of(self) -> Executor:
         assert self._executor is not None  # connected before anything that could call this
         return self._executor
+
+
+def _log_failure(job: Job[Any, Any], outcome: Failed | Retry | UnknownName) -> None:
+    fields = job.log_fields()
+    if isinstance(outcome, Retry):
+        log.warning("an attempt failed; the job runs again", delay_ms=outcome.delay_ms, reason=outcome.reason, **fields)
+    elif isinstance(outcome.error, JobCancelledError):
+        log.info("the job is cancelled", reason=outcome.reason, **fields)
+    else:
+        # The stored stack, not the exception itself: it has no lone surrogates, and isn't longer than can be read.
+        stacks: list[str] = from_json_or(outcome.stack, [])
+        log.error("the job failed for good", reason=outcome.reason, exception="".join(stacks[-1:]), **fields)
