@@ -13,10 +13,11 @@ from tests.snapshot import Keys, read_all, show
 from toril.errors import TorilError
 from toril.wire import endings
 from toril.wire.commands import QueueCommands
-from toril.wire.connection import Argument, Server
+from toril.wire.connection import Server
 from toril.wire.endings import Ending
 from toril.wire.jobs import NewJob
 from toril.wire.keys import QueueKeys
+from toril.wire.line import Argument
 from toril.wire.turns import TurnReply, TurnRequest
 
 T0: Final = 1_700_000_000_000

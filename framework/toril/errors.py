@@ -13,8 +13,10 @@
     │   └── di.errors.DIError              the module graph (its branch is drawn in that module)
     ├── ServerError                        the Redis or Valkey server
     │   ├── ServerUnreachableError         nobody answers there, or not in time
+    │   │   └── ReadOnlyServerError        a replica answers
     │   ├── ServerRefusedError             it answers, but won't let us in, or won't obey
     │   ├── ServerTooOldError              it lacks what the protocol needs
+    │   ├── ServerKindError                it is a Cluster's node, or a Sentinel, and the address is written for something else
     │   └── EmbeddedServerError            the private server could not be found, started or reached
     ├── PayloadError                       data or a result that can't travel
     │   ├── NotJsonError                   a value that JSON can't hold, with its path
@@ -147,7 +149,8 @@ class InvalidRedisUrlError(ConfigurationError):
     def __str__(self) -> str:
         return (
             f"REDIS_URL {self.safe_url!r}: {self.reason}. "
-            "Write redis://[user:password@]host[:port][/db], rediss://… for TLS, or unix:///path/to/socket."
+            "Write redis://[user:password@]host[:port][/db], rediss://… for TLS, unix:///path/to/socket, "
+            "redis+sentinel://host:26379,…/name or redis+cluster://host:port,…"
         )
 
 
@@ -201,6 +204,37 @@ class ServerTooOldError(ServerError):
         super().__init__(address, f"it has version {version}, and Toril needs {needed} or newer")
         self.args = (address, version, needed)
         self.version, self.needed = version, needed
+
+
+class ServerKindError(ServerError):
+    """The address is written for another kind of server than the one that answers: `mode` is standalone, cluster or sentinel."""
+
+    def __init__(self, address: str, mode: str) -> None:
+        fix = {
+            "sentinel": "it is a Sentinel: write redis+sentinel://host:26379/name-of-the-primary",
+            "cluster": "it is a node of a Cluster: write redis+cluster://host:port",
+        }
+        super().__init__(address, fix.get(mode, "it is no node of a Cluster: write redis://host:port"))
+        self.args = (address, mode)
+        self.mode = mode
+
+
+class ReadOnlyServerError(ServerUnreachableError):
+    """A replica answers, which can't be written to; `primary` is the server that it follows.
+
+    It is tried again like any that can't be reached: after a failover it may be the primary itself.
+    """
+
+    def __init__(self, address: str, primary: str) -> None:
+        super().__init__(address, f"it is a read-only replica of {primary}")
+        self.args = (address, primary)
+        self.primary = primary
+
+    def __str__(self) -> str:
+        return (
+            f"the server at {self.address} is a read-only replica of {self.primary}, and can't be written to. "
+            "Let REDIS_URL name the primary, or the Sentinels that know it: redis+sentinel://host:26379/name"
+        )
 
 
 class EmbeddedServerError(ServerError):

@@ -124,7 +124,7 @@ async def drain_bare(server: Server, prefix: str, jobs: int) -> float:
     """Seconds that the bare loop takes for the same jobs."""
     async with Queue("bench", prefix=prefix, server=server) as queue:
         await fill(queue, jobs)
-        lanes = [server.connection() for _ in range(LANES)]
+        lanes = [server.connection(queue.keys) for _ in range(LANES)]
         try:
             for lane in lanes:
                 await lane.connect()

@@ -8,7 +8,8 @@ from tests.bench import Bench, done, error_of, ids, tokens
 from tests.proxy import Cut, Proxy, is_script, nth
 from toril.errors import AddOutcomeUnknownError
 from toril.wire import replies
-from toril.wire.connection import ReplyLostError, Server
+from toril.wire.connection import Server
+from toril.wire.line import ReplyLostError
 from toril.wire.turns import ClaimState, TurnReply
 
 

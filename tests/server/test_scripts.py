@@ -14,6 +14,7 @@ from toril.wire import scripts
 from toril.wire.commands import QueueCommands
 from toril.wire.connection import Connection, Server
 from toril.wire.jobs import NewJob
+from toril.wire.keys import QueueKeys
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def bench(server: Server, prefix: str) -> Bench:
 
 @pytest.fixture
 async def own_connection(server: Server) -> AsyncIterator[Connection]:
-    connection = server.connection()
+    connection = server.connection(QueueKeys("bull", "q"))
     yield connection
     await connection.aclose()
 

@@ -13,6 +13,7 @@ from toril import Inject, Job, QueueModule, module, process, processor, provide
 from toril.modules.tokens import SERVER
 from toril.testing import LeakError, Test, TestingModule
 from toril.wire.connection import Connection, Server
+from toril.wire.keys import QueueKeys
 
 
 class Background:
@@ -34,7 +35,7 @@ class Listening:
     """Opens a connection of its own to the module's server."""
 
     def __init__(self, server: Annotated[Server, Inject(SERVER)]) -> None:
-        self.connection: Connection = server.connection("listening")
+        self.connection: Connection = server.connection(QueueKeys("bull", "q"), "listening")
 
 
 RELEASED = threading.Event()

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import redis
 
 from tests.proxy import Proxy, is_command
 from toril import Job, Queue, Worker, WorkerOptions
@@ -189,12 +188,12 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_renewal_of_locks(
     """No part that is real raises one, so here one is made up."""
     renew, times = LockKeeper._renew, 0  # pyright: ignore[reportPrivateUsage]
 
-    def renew_badly(keeper: LockKeeper, client: redis.Redis) -> bool:
+    async def renew_badly(keeper: LockKeeper, interval_ms: int) -> bool:
         nonlocal times
         times += 1
         if times == 1:
             raise ValueError("nobody foresaw this")
-        return renew(keeper, client)
+        return await renew(keeper, interval_ms)
 
     monkeypatch.setattr(LockKeeper, "_renew", renew_badly)
     held = Held()

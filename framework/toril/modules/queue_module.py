@@ -17,13 +17,12 @@ from toril.errors import InvalidOptionError
 from toril.modules.settings import TorilSettings
 from toril.modules.tokens import CLOCK, SERVER, FlowProducerToken, QueueOptionsToken, QueueToken
 from toril.queues.flows import FlowProducer
-from toril.queues.opening import open_server
+from toril.queues.opening import open_server, prefix_or_default
 from toril.queues.options import NO_OPTIONS, JobOptions, QueueOptions
 from toril.queues.queue import Queue
 from toril.telemetry.context import LogContext, current_log_fields
 from toril.telemetry.logs import JobLogger
 from toril.wire.connection import Server
-from toril.wire.keys import DEFAULT_PREFIX
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +84,7 @@ def _environment(root: Annotated[QueueModuleOptions | None, Inject(ROOT_OPTIONS)
         if url is None and settings.redis_url is not None:
             url = settings.redis_url.get_secret_value()
         prefix = settings.prefix if prefix is None else prefix
-    return QueueEnvironment(url, DEFAULT_PREFIX if prefix is None else prefix, options.default_job_options)
+    return QueueEnvironment(url, prefix_or_default(prefix, url), options.default_job_options)
 
 
 async def _server(environment: Annotated[QueueEnvironment, Inject(ENVIRONMENT)]) -> AsyncIterator[Server]:

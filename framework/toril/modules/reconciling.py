@@ -24,7 +24,7 @@ from toril.queues.option_values import moment
 from toril.queues.queue import Queue
 from toril.telemetry.logs import get_logger
 from toril.wire.codec import to_json
-from toril.wire.connection import ReplyLostError
+from toril.wire.line import ReplyLostError
 from toril.wire.scheduler_commands import NotedSchedules, SchedulerCommands, iteration_id
 
 log = get_logger(__name__)

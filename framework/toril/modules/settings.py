@@ -60,8 +60,8 @@ class TorilSettings(BaseSettings):
     redis_url: SecretStr | None = Field(default=None, validation_alias="redis_url")
     """The server's address, from `REDIS_URL`; None: the embedded server."""
 
-    prefix: str = Field(default="bull", min_length=1)
-    """What every key of every queue begins with."""
+    prefix: str | None = Field(default=None, min_length=1)
+    """What every key of every queue begins with; None: `bull`, and on a Cluster `{bull}`."""
 
     shutdown_timeout: DurationSetting = timedelta(seconds=25)
     """How long running jobs may go on after a stop signal before they are cancelled and put back."""

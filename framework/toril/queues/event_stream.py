@@ -15,10 +15,11 @@ from redis.exceptions import ResponseError
 
 from toril.errors import QueueClosedError, ServerError, ServerUnreachableError
 from toril.queues.events import QueueEvent, read_event
-from toril.queues.opening import open_server
+from toril.queues.opening import open_server, prefix_or_default
 from toril.wire.commands import QueueCommands
-from toril.wire.connection import ReplyLostError, Server, backoff_ms
-from toril.wire.keys import DEFAULT_PREFIX, QueueKeys
+from toril.wire.connection import Server, backoff_ms
+from toril.wire.keys import QueueKeys
+from toril.wire.line import ReplyLostError
 
 if TYPE_CHECKING:
     from toril.queues.queue import Queue
@@ -46,7 +47,7 @@ class EventStream:
         self.trouble: ServerError | None = None
         """Why the last read or `settle` failed; None once one has succeeded again."""
         self._commands = commands
-        self._connection = server.connection(commands.keys.events_client_name)
+        self._connection = server.connection(commands.keys, commands.keys.events_client_name)
         self._pauses: Iterator[int] = backoff_ms()
         self._closing = asyncio.Event()
 
@@ -132,12 +133,12 @@ class QueueEvents:
         queue: Queue[Any, Any] | str,
         *,
         last_event_id: str = NOW,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         url: str | None = None,
         server: Server | None = None,
     ) -> None:
         self._queue = queue
-        self._keys = QueueKeys(prefix, queue) if isinstance(queue, str) else queue.keys
+        self._keys = QueueKeys(prefix_or_default(prefix, url, server), queue) if isinstance(queue, str) else queue.keys
         self._url, self._server = url, server
         self._stack = AsyncExitStack()
         self._stream: EventStream | None = None

@@ -25,12 +25,11 @@ from toril.errors import InvalidOptionError, QueueClosedError
 from toril.queues.drafts import MISSING, JobDraft, as_child, draft_of
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
-from toril.queues.opening import open_server
+from toril.queues.opening import open_server, prefix_or_default
 from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions
 from toril.queues.queue import Queue
 from toril.wire.connection import Server
 from toril.wire.jobs import FlowNode, NewJob
-from toril.wire.keys import DEFAULT_PREFIX
 
 MOST_CHILDREN_SHOWN: Final = 1_000
 
@@ -98,7 +97,7 @@ class FlowProducer:
     """Adds flows: `async with FlowProducer() as flows: await flows.add(flow_job("render", {...}, queue="videos", children=[...]))`.
 
     Args:
-        prefix: of queues that don't say it themselves.
+        prefix: of queues that don't say it themselves; not set: as for `Queue`.
         url, server, clock: as for `Queue`.
         queues: queues whose default options, types and handlers' types count for their jobs; others are made from their names.
     """
@@ -106,13 +105,13 @@ class FlowProducer:
     def __init__(
         self,
         *,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         url: str | None = None,
         server: Server | None = None,
         clock: Clock | None = None,
         queues: Iterable[Queue[Any, Any]] = (),
     ) -> None:
-        self.prefix = prefix
+        self.prefix = prefix_or_default(prefix, url, server)
         self._url = url
         self._server = server
         self._clock: Clock = clock or SystemClock()

@@ -6,7 +6,23 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from toril.wire.address import ServerAddress
 from toril.wire.connection import Server
+from toril.wire.keys import DEFAULT_PREFIX
+
+
+def prefix_or_default(prefix: str | None, url: str | None = None, server: Server | None = None) -> str:
+    """The prefix if one is given, else the default of the server that `open_server` would find: on a Cluster it holds a hash tag.
+
+    Raises:
+        InvalidRedisUrlError: the address can't be read.
+    """
+    if prefix is not None:
+        return prefix
+    if server is not None:
+        return server.address.default_prefix
+    url = url or os.environ.get("REDIS_URL")
+    return ServerAddress(url).default_prefix if url else DEFAULT_PREFIX
 
 
 @asynccontextmanager

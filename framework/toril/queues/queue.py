@@ -23,7 +23,7 @@ from toril.queues.job_def import JobDef
 from toril.queues.job_schedulers import JobSchedulers
 from toril.queues.limits import QueueLimits
 from toril.queues.listeners import EventSource, Listeners
-from toril.queues.opening import open_server
+from toril.queues.opening import open_server, prefix_or_default
 from toril.queues.operations import QueueOperations
 from toril.queues.option_checks import check_whole
 from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, KeepJobs
@@ -34,7 +34,7 @@ from toril.wire.codec import JobRecord
 from toril.wire.commands import QueueCommands
 from toril.wire.connection import Server
 from toril.wire.jobs import NewJob
-from toril.wire.keys import DEFAULT_PREFIX, QueueKeys
+from toril.wire.keys import QueueKeys
 
 DataT = TypeVar("DataT", default=Any)
 ResultT = TypeVar("ResultT", default=Any)
@@ -50,7 +50,7 @@ class Queue(QueueGetters[DataT, ResultT], QueueOperations, QueueLimits, EventSou
 
     Args:
         name: the queue's name; must not hold a colon.
-        prefix: what its keys begin with; the same as on the Node side.
+        prefix: what its keys begin with; the same as on the Node side. Not set: `bull`, and on a Cluster `{bull}`.
         url: where the server is. Without one `REDIS_URL` is used, and without that the embedded server.
         server: a server that is open already and is shared; the queue doesn't close it.
         clock: what time it is; tests move theirs.
@@ -68,7 +68,7 @@ class Queue(QueueGetters[DataT, ResultT], QueueOperations, QueueLimits, EventSou
         self,
         name: str,
         *,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str | None = None,
         url: str | None = None,
         server: Server | None = None,
         clock: Clock | None = None,
@@ -79,9 +79,9 @@ class Queue(QueueGetters[DataT, ResultT], QueueOperations, QueueLimits, EventSou
         dead_letter: str | Queue[Any, Any] | None = None,
     ) -> None:
         check_whole("max_events", max_events, 1)
+        self.prefix = prefix = prefix_or_default(prefix, url, server)
         self.keys = QueueKeys(prefix, name)
         self.name = name
-        self.prefix = prefix
         self.clock: Clock = clock or SystemClock()
         self.default_job_options = default_job_options
         self.keep_completed = keep_completed

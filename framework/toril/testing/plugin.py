@@ -18,7 +18,7 @@ import os
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -26,6 +26,7 @@ from toril.embedded import ensure_server
 from toril.testing.environment import TestEnvironment, set_environment
 from toril.testing.errors import LeakError
 from toril.testing.leaks import leaked_tasks, threads_end
+from toril.wire.commands import remove_keys
 from toril.wire.connection import Server
 
 
@@ -57,13 +58,8 @@ def toril_prefix(toril_server_url: str) -> Iterator[str]:
     """A prefix that no other test has, now or ever."""
     prefix = f"test-{secrets.token_hex(6)}"
     yield prefix
-    client = Server(toril_server_url).thread_client(timeout_ms=10_000)
-    try:
-        for pattern in (f"{prefix}[-:]*", f"toril:{prefix}[-:]*"):
-            for keys in _batches(cast("Iterator[bytes]", client.scan_iter(match=pattern, count=1_000))):  # pyright: ignore[reportUnknownMemberType]  # untyped
-                client.unlink(*keys)
-    finally:
-        client.close()
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # which leaves the current loop of the test's alone
+        runner.run(_remove_keys(toril_server_url, prefix))
 
 
 @pytest.fixture
@@ -92,15 +88,10 @@ def _ending_without_tasks(test: Callable[..., Coroutine[Any, Any, None]]) -> Cal
     return checked
 
 
-def _batches(keys: Iterator[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    for key in keys:
-        batch.append(key)
-        if len(batch) == 500:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+async def _remove_keys(url: str, prefix: str) -> None:
+    async with Server(url) as server:
+        for pattern in (f"{prefix}[-:]*", f"toril:{prefix}[-:]*"):
+            await remove_keys(server.commands, pattern)
 
 
 def _shared_folder(factory: pytest.TempPathFactory) -> Path:

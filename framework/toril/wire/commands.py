@@ -12,10 +12,11 @@ from typing import Any, Final
 from toril.errors import AddOutcomeUnknownError, JobNotFoundError, QueueBusyError
 from toril.wire import replies, scripts
 from toril.wire.codec import id_text, job_record
-from toril.wire.connection import Argument, Connection, ReplyLostError, Server
+from toril.wire.connection import Connection, Server
 from toril.wire.endings import sendable
 from toril.wire.jobs import FlowNode, NewJob
 from toril.wire.keys import RESERVED_JOB_IDS, QueueKeys
+from toril.wire.line import Argument, ReplyLostError
 from toril.wire.reads import QueueReads
 from toril.wire.turns import ClaimState, StalledReply, TurnReply, TurnRequest
 
@@ -308,28 +309,32 @@ class QueueCommands(QueueReads):
         while code := await self._commands.run(scripts.load("obliterate"), self._bases, CLEAN_BATCH, int(force), repeatable=True):
             if code < 0:
                 raise QueueBusyError(self.keys.queue, "it isn't paused" if code == -1 else "jobs are running")
-        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self.keys.own) + "*"
-        cursor: bytes | str = "0"
-        while True:
-            cursor, keys = await self._commands.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000, repeatable=True)
-            if keys:
-                await self._commands.call("UNLINK", *keys, repeatable=True)
-            if cursor == b"0":
-                return
+        await remove_keys(self._commands, re.sub(r"([*?\[\]\\])", r"\\\1", self.keys.own) + "*")
 
     # ── the events stream ─────────────────────────────────────────────────────────────────────────────────────
 
 
 async def next_due_ms(server: Server, keys: QueueKeys, now_ms: int) -> int | None:
     """For tests: when the queue's next delayed job is due or its rate limit is over, after now; None if nothing is delayed or limited."""
-    reply = await server.commands.call(
+    reply = await server.commands_of(keys).call(
         "ZRANGE", keys.state("delayed"), (now_ms + 1) * 4096, "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES", repeatable=True
     )
     times = [int(float(reply[1])) // 4096] if reply else []
-    limited_ms: int = await server.commands.call("PTTL", keys.limiter, repeatable=True)
+    limited_ms: int = await server.commands_of(keys).call("PTTL", keys.limiter, repeatable=True)
     if limited_ms > 0:
         times.append(now_ms + limited_ms)
     return min(times, default=None)
+
+
+async def remove_keys(connection: Connection, pattern: str) -> None:
+    """Remove all keys whose names match, page by page."""
+    cursor: bytes | str = "0"
+    while True:
+        cursor, keys = await connection.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000, repeatable=True)
+        if keys:
+            await connection.call("UNLINK", *keys, repeatable=True)
+        if cursor == b"0":
+            return
 
 
 async def shift_ttls(server: Server, prefix: str, by_ms: int) -> int:

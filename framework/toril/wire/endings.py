@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from toril.wire.connection import Argument
 from toril.wire.jobs import NewJob
+from toril.wire.line import Argument
 
 Ending: TypeAlias = tuple[Argument, ...]
 """How a claimed job leaves the active list, as the turn script takes it: seven values, or fourteen with a dead letter before them.

@@ -12,6 +12,8 @@ from typing import Final
 from toril.errors import InvalidOptionError
 
 DEFAULT_PREFIX: Final = "bull"
+CLUSTER_PREFIX: Final = "{bull}"
+"""The default on a Cluster, where all keys of a queue must hash alike."""
 
 RESERVED_JOB_IDS: Final = frozenset(
     "wait paused active prioritized delayed waiting-children completed failed id meta events marker pc stalled "
@@ -114,9 +116,16 @@ class QueueKeys:
         """The list or sorted set of a state, by its key's name (`wait`, not `waiting`)."""
         return self.base + state
 
+    @property
+    def tag(self) -> str | None:
+        """What a Cluster hashes of all its keys; None if the prefix holds no hash tag."""
+        _, opened, rest = self.prefix.partition("{")
+        tag, closed, _ = rest.partition("}")
+        return tag if opened and closed and tag else None
+
     def shares_slot_with(self, other: QueueKeys) -> bool:
         """Whether one script may touch both queues on a Cluster: the hash tags of their prefixes agree. Without tags there is none."""
-        return _tag(self.prefix) == _tag(other.prefix)
+        return self.tag == other.tag
 
     def client_name(self, worker_name: str | None = None) -> str:
         """What a worker calls its blocking connection, so that Node tools list it (wire §6)."""
@@ -130,10 +139,3 @@ class QueueKeys:
     def events_client_name(self) -> str:
         """What a reader of the events stream calls its connection."""
         return f"{self.prefix}:{base64.b64encode(self.queue.encode()).decode()}:qe"
-
-
-def _tag(prefix: str) -> str | None:
-    """What Redis hashes of a key with this prefix, if it holds a hash tag."""
-    _, opened, rest = prefix.partition("{")
-    tag, closed, _ = rest.partition("}")
-    return tag if opened and closed and tag else None

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from toril.wire import scripts
 from toril.wire.codec import JOB_FIELDS, JobRecord, id_text, job_record
-from toril.wire.connection import Argument, Connection, Server
+from toril.wire.connection import Connection, Server
 from toril.wire.keys import QueueKeys
+from toril.wire.line import Argument
 
 READ_BATCH: Final = 500
 
@@ -33,7 +34,7 @@ class QueueReads:
     def __init__(self, server: Server, keys: QueueKeys) -> None:
         self.keys = keys
         self._server = server
-        self._commands = server.commands
+        self._commands = server.commands_of(keys)
         self._bases = (keys.base, keys.own)
 
     async def find_job(self, job_id: str) -> JobRecord | None:

@@ -12,8 +12,9 @@ from typing import Any
 
 from toril.wire import scripts
 from toril.wire.codec import to_json
-from toril.wire.connection import Argument, Server
+from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
+from toril.wire.line import Argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class SchedulerCommands:
 
     def __init__(self, server: Server, keys: QueueKeys) -> None:
         self.keys = keys
-        self._commands = server.commands
+        self._commands = server.commands_of(keys)
         self._bases = (keys.base, keys.own)
 
     async def upsert_scheduler(self, now_ms: int, scheduler: SchedulerUpsert) -> tuple[str, int] | int:

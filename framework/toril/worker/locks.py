@@ -20,16 +20,17 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, cast
 
-import redis
 from redis import exceptions as redis_errors
 
 from toril.cancellation import run_to_end
 from toril.clock import Clock
+from toril.errors import ServerError
 from toril.telemetry.logs import get_logger
 from toril.wire import scripts
-from toril.wire.codec import id_bytes, id_text
+from toril.wire.codec import id_text
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
+from toril.wire.line import Argument
 from toril.worker.attempts import Attempts
 from toril.worker.health import Health
 from toril.worker.options import WorkerOptions
@@ -39,6 +40,8 @@ log = get_logger(__name__)
 BEAT_S: Final = 0.25
 TICK_MS: Final = 500
 RETRY_MS: Final = 500
+RENEWAL_TIMEOUT_MS: Final = 3_000
+"""How long one renewal may take, connecting included, before it is tried again."""
 
 CANCEL_ASKED: Final = 1
 LOST_REASONS: Final = {-2: "it expired, or the job was removed", -6: "another worker holds it"}
@@ -63,8 +66,8 @@ class LockKeeper:
         on_cancel: Callable[[str], None],
         health: Health,
     ) -> None:
-        self._server = server
         self._keys = keys
+        self._connection = server.connection(keys, reply_timeout_ms=RENEWAL_TIMEOUT_MS)
         self._options = options
         self._clock = clock
         self._running = attempts.running
@@ -106,18 +109,18 @@ class LockKeeper:
 
     def _run(self) -> None:
         interval_ms = self._options.lock_ms // 3
-        client = self._server.thread_client(timeout_ms=min(3_000, interval_ms))
         self._due_ms = self._clock.now_ms() + interval_ms
-        try:
-            while not self._clock.wait(self._stop, min(TICK_MS, interval_ms)):
-                try:
-                    self._look(client, interval_ms)
-                except Exception as error:  # noqa: BLE001 -- without this thread all jobs would lose their locks: try again
-                    self._note_failure(error)
-        finally:
-            client.close()
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # its own: the other one may be blocked
+            try:
+                while not self._clock.wait(self._stop, min(TICK_MS, interval_ms)):
+                    try:
+                        self._look(runner, interval_ms)
+                    except Exception as error:  # noqa: BLE001 -- without this thread all jobs would lose their locks: try again
+                        self._note_failure(error)
+            finally:
+                runner.run(self._connection.aclose())
 
-    def _look(self, client: redis.Redis, interval_ms: int) -> None:
+    def _look(self, runner: asyncio.Runner, interval_ms: int) -> None:
         beat = self._beat
         blocked_ms = (time.monotonic() - beat) * 1_000
         if blocked_ms > self._options.loop_block_warning_ms and beat != self._reported:
@@ -127,9 +130,9 @@ class LockKeeper:
             return  # not busy but dead: let others have the jobs
         now_ms = self._clock.now_ms()
         if not self._due_ms - interval_ms <= now_ms < self._due_ms:  # due, or the clock was set back
-            self._due_ms = now_ms + (interval_ms if self._renew(client) else min(RETRY_MS, interval_ms))
+            self._due_ms = now_ms + (interval_ms if runner.run(self._renew(interval_ms)) else min(RETRY_MS, interval_ms))
 
-    def _renew(self, client: redis.Redis) -> bool:
+    async def _renew(self, interval_ms: int) -> bool:
         """Extend all locks in one call; whether the server answered."""
         running = self._running.copy()
         self._lost &= running.keys()
@@ -137,20 +140,17 @@ class LockKeeper:
         if not held:
             self._note_success()
             return True
-        args: list[str | bytes | int] = [self._options.lock_ms]
+        args: list[Argument] = [self._options.lock_ms]
         for job_id, token in held:
-            args += (id_bytes(job_id), token)
-        script = scripts.load("renew_locks")
+            args += (job_id, token)
+        bases = (self._keys.base, self._keys.own)
         try:
-            try:
-                reply = client.evalsha(script.sha1, 2, self._keys.base, self._keys.own, *args)
-            except redis_errors.NoScriptError:
-                reply = client.eval(script.text, 2, self._keys.base, self._keys.own, *args)
-        except (redis.RedisError, OSError) as error:
+            async with asyncio.timeout(min(RENEWAL_TIMEOUT_MS, interval_ms) / 1_000):  # the network's time is real
+                flat: list[bytes | int] = await self._connection.run(scripts.load("renew_locks"), bases, *args)
+        except (ServerError, redis_errors.RedisError, TimeoutError) as error:
             self._note_failure(error)
             return False
         self._note_success()
-        flat = cast("list[bytes | int]", reply)
         # A job can be here twice, if it was lost, put back and claimed again between two renewals: then the older attempt lost it.
         tokens: dict[str, deque[str]] = {}
         for job_id, token in held:

@@ -168,8 +168,8 @@ class Worker(EventSource):
             self._idle.set()
 
     async def _run(self, server: Server, commands: QueueCommands) -> None:
-        lanes = [Lane(f"{self.id}:{number}", server.connection()) for number in range(LANES)]
-        bell_connection = server.connection(commands.keys.client_name(self.options.name))
+        lanes = [Lane(f"{self.id}:{number}", server.connection(commands.keys)) for number in range(LANES)]
+        bell_connection = server.connection(commands.keys, commands.keys.client_name(self.options.name))
         doorbell = Doorbell(
             commands, bell_connection, self._clock, self.options.drain_delay_ms, self._health, self._look_again, self._can_claim
         )
@@ -186,7 +186,7 @@ class Worker(EventSource):
             drained=functools.partial(self.listeners.tell, "drained"),
         )
         sweep = StalledSweep(commands, self.options, self._clock, self._health, self._stalled)
-        channel = server.subscription(commands.keys.control)
+        channel = server.subscription(commands.keys, commands.keys.control)
         control = Control(commands, channel, self._attempts)
         threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=f"toril-{self.queue.name}")
         children = Children(self.queue)
