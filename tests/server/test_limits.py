@@ -42,6 +42,18 @@ class Count:
         self.calls += 1
 
 
+class Refused:
+    """A handler that is told "too many requests" at its first call, for so long; the names it was called with."""
+
+    def __init__(self, duration: str) -> None:
+        self.duration, self.names = duration, list[str]()
+
+    async def __call__(self, job: Job) -> None:
+        self.names.append(job.name)
+        if len(self.names) == 1:
+            raise RateLimitError(self.duration)
+
+
 async def run(queue: Queue, handler: Count, options: WorkerOptions | None = None) -> None:
     async with Worker(queue, handler, options) as worker:
         await worker.wait_until_idle()
@@ -95,6 +107,41 @@ async def test_a_handler_that_is_told_to_wait_runs_again_without_spending_an_att
         await eventually(lambda: _equal(attempts, [0, 0, 0]))
     await first.refresh()
     assert (first.attempts_made, first.attempts_started) == (1, 2)
+
+
+async def test_a_worker_that_met_a_rate_limit_looks_again_after_30_s_and_learns_that_the_limit_was_lifted(
+    queue: Queue, clock: FakeClock
+) -> None:
+    handle = Refused("5m")
+    await queue.add_many([queue.job("a"), queue.job("b")])
+    async with Worker(queue, handle, WorkerOptions(concurrency=1)) as worker:
+        await worker.wait_until_idle()
+        await queue.remove_rate_limit_key()
+        assert handle.names == ["a"]
+        clock.advance("30s")
+        await eventually(lambda: _equal(handle.names, ["a", "a", "b"]))
+
+
+async def test_a_worker_that_met_a_rate_limit_promotes_what_is_due_and_claims_nothing_until_the_limit_is_over(
+    queue: Queue, clock: FakeClock
+) -> None:
+    handle = Refused("70s")
+    await queue.add("a")
+    async with Worker(queue, handle, WorkerOptions(concurrency=2)) as worker:
+        await worker.wait_until_idle()
+        late = await queue.add("b", delay="10s")
+
+        async def is_promoted() -> None:
+            assert await late.get_state() == "waiting"
+
+        await pass_time(queue, clock, "30s", 30_000)
+        await eventually(is_promoted)
+        await worker.wait_until_idle()
+        await pass_time(queue, clock, "30s", 30_000)
+        await worker.wait_until_idle()
+        assert handle.names == ["a"]
+        await pass_time(queue, clock, "10s", 10_000)
+        await eventually(lambda: _equal(sorted(handle.names), ["a", "a", "b"]))
 
 
 async def test_a_limit_set_by_hand_holds_for_whoever_has_one_and_only_for_them(queue: Queue) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from toril.wire.codec import JobRecord
 from toril.wire.endings import Ending
+
+HEEDS_ANY_LIMIT: Final = -1
 
 
 class ClaimState(IntEnum):
@@ -47,7 +50,8 @@ class TurnRequest:
     """From where to look, in the waiting and in the prioritized jobs."""
     limit_max: int = 0
     limit_ms: int = 0
-    """The worker's own rate limit: so many jobs in so many ms; 0: none."""
+    """The worker's own rate limit: so many jobs in so many ms; 0: none. With `HEEDS_ANY_LIMIT` instead of a number of jobs it has none,
+    and yet claims nothing while there is one."""
     metrics_points: int = 0
     """For how many minutes finished jobs are counted; 0: they aren't."""
 

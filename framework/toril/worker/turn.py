@@ -30,7 +30,7 @@ from toril.wire.codec import JobRecord
 from toril.wire.commands import QueueCommands
 from toril.wire.connection import Connection, backoff_ms
 from toril.wire.endings import Ending
-from toril.wire.turns import ClaimState, TurnReply, TurnRequest
+from toril.wire.turns import HEEDS_ANY_LIMIT, ClaimState, TurnReply, TurnRequest
 from toril.worker.health import Health
 from toril.worker.options import WorkerOptions
 from toril.worker.slots import Reservation, Slots
@@ -50,6 +50,8 @@ FULL_NAMES_POLLS_FROM_START: Final = 10
 """Every so many of these polls start over from the front: others take jobs from there, and what moved up was never looked at."""
 
 LONGEST_LIMIT_PAUSE_MS: Final = 30_000
+"""How long a limited worker sleeps at most (wire 3.14), whatever is left of the limit."""
+
 CLAIM_FAILED_PAUSE_MS: Final = 1_000
 
 NOTHING: Final = Reservation(0, ())
@@ -114,7 +116,7 @@ class Lanes:
         self._drained = drained
         self._has_claimed = False
         self._holds = 0
-        self._hold_timers: list[Timer] = []
+        self._limit_until_ms = 0
         self._state = ClaimState.SATISFIED
         self._gathered: deque[Gathered] = deque()
         self._idle: list[asyncio.Future[None]] = []
@@ -153,30 +155,24 @@ class Lanes:
         self._holds += 1
 
     def release(self, limit_ms: int) -> None:
-        """The server knows: claim again when what is left of the limit has passed. (It wouldn't hold back a worker without a limit.)"""
+        """The server knows: until what is left of the limit has passed, this worker heeds it even if it has none of its own."""
+        self._holds -= 1
         if limit_ms > 0:
-            self._may_claim = False
+            self._limit_until_ms = max(self._limit_until_ms, self._clock.now_ms() + limit_ms)
             self._state = ClaimState.LIMITED
-            self._hold_timers.append(self._clock.call_later(limit_ms, self._hold_ends))
+            self._limited(limit_ms)
         else:
-            self._holds -= 1
             self.look_again()
 
-    def _hold_ends(self) -> None:
-        self._holds -= 1
-        if self._holds == 0:
-            self._hold_timers.clear()
-        self.look_again()
-
     def _limited(self, limit_ms: int) -> None:
+        """Sleep, but not for long: somebody may lift the limit meanwhile, and only claims promote delayed jobs that are due."""
         self._may_claim = False
-        self._state = ClaimState.LIMITED
         self._look_again_in(min(limit_ms, LONGEST_LIMIT_PAUSE_MS))
 
     def stop_claiming(self) -> None:
         """From now on only write outcomes."""
         self._is_claiming = False
-        for timer in (self._timer, self._poll_timer, *self._hold_timers):
+        for timer in (self._timer, self._poll_timer):
             if timer is not None:
                 timer.cancel()
 
@@ -242,8 +238,9 @@ class Lanes:
     async def _turn(self, lane: Lane, batch: list[Gathered], reservation: Reservation) -> None:
         lane.sequence += 1
         look = self._window.look(reservation.free_by_name)
+        now_ms = self._clock.now_ms()
         request = TurnRequest(
-            now_ms=self._clock.now_ms(),
+            now_ms=now_ms,
             token=f"{lane.name}:{lane.sequence}",
             lock_ms=self._options.lock_ms,
             lane=lane.name,
@@ -253,7 +250,7 @@ class Lanes:
             worker_name=self._options.name or "",
             free_by_name=look.free_by_name,
             positions=look.start,
-            limit_max=self._limit[0],
+            limit_max=self._limit[0] or (HEEDS_ANY_LIMIT if now_ms < self._limit_until_ms else 0),
             limit_ms=self._limit[1],
             metrics_points=self._options.metrics_points,
         )

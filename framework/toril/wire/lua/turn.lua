@@ -12,7 +12,7 @@ ARGV[4]   worker and lane under which the answer is kept; "": it isn't
 ARGV[5]   sequence number of the turn in its lane
 ARGV[6]   how many jobs to claim, n
 ARGV[7]   worker's name, or ""
-ARGV[8]   worker's own rate limit: jobs, or 0
+ARGV[8]   worker's own rate limit: jobs, or 0; -1: it has none, but claims nothing while there is any
 ARGV[9]   and the ms in which they may start
 ARGV[10]  from which position on to look for names with a free slot: in the waiting,
 ARGV[11]  and in the prioritized jobs
@@ -102,6 +102,7 @@ if wanted > 0 then
   rows, state, value, wait_position, prioritized_position = claim(q, {
     now = now, token = token, lock_ms = lock_ms, wanted = wanted, worker_name = ARGV[7], free = free,
     limit_max = limit_max > 0 and limit_max or nil, limit_ms = limit_max > 0 and tonumber(ARGV[9]) or nil,
+    heeds_any_limit = limit_max < 0,
     wait_position = tonumber(ARGV[10]), prioritized_position = tonumber(ARGV[11]),
   })
 end

@@ -104,7 +104,7 @@ local function claim(q, request)
   local max = q.max or request.limit_max
   promote_due(q, request.now, is_blocked(q))
   while #rows < request.wanted do
-    local ttl = rate_ttl(q, max)
+    local ttl = rate_ttl(q, max or request.heeds_any_limit and 1)
     if ttl > 0 then
       state, value = LIMITED, ttl
       break
