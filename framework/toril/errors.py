@@ -214,7 +214,7 @@ class ServerKindError(ServerError):
             "sentinel": "it is a Sentinel: write redis+sentinel://host:26379/name-of-the-primary",
             "cluster": "it is a node of a Cluster: write redis+cluster://host:port",
         }
-        super().__init__(address, fix.get(mode, "it is no node of a Cluster: write redis://host:port"))
+        super().__init__(address, fix.get(mode, "it is neither a Sentinel nor a node of a Cluster: write redis://host:port"))
         self.args = (address, mode)
         self.mode = mode
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from redis.exceptions import ReadOnlyError
 
 from tests.bench import error_of
-from toril.embedded.binary import find_binary
+from tests.servers import OwnServer, one_server
+from toril.errors import ReadOnlyServerError
 from toril.queues.job import Job
 from toril.queues.queue import Queue
 from toril.testing.eventually import eventually
@@ -142,39 +142,10 @@ async def test_workers_killed_at_any_moment_lose_nothing(queue: Queue, toril_ser
 # ── the server ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class OwnServer:
-    """A server with its own folder and an append-only file, that can be ended and started again."""
-
-    def __init__(self, binary: Path, folder: Path) -> None:
-        self._binary, self._folder = binary, folder
-        self.url = f"unix://{folder / 's'}"
-        self._process: Process | None = None
-
-    async def start(self) -> None:
-        settings = {"unixsocket": "s", "port": "0", "appendonly": "yes", "appendfsync": "always", "save": "", "logfile": "log"}
-        arguments = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        self._process = await asyncio.create_subprocess_exec(str(self._binary), *arguments, cwd=self._folder)
-        async with Server(self.url) as server:
-            await server.wait_until_ready(20_000)
-
-    async def end(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.send_signal(number)
-        await self._process.wait()
-
-
-@pytest.fixture(scope="session")
-def binary() -> Path:
-    return find_binary()
-
-
 @pytest.fixture
-async def own_server(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OwnServer]:
-    server = OwnServer(binary, tmp_path_factory.mktemp("kv"))  # short: the name of a socket has about 100 characters at most
-    await server.start()
-    yield server
-    await server.end(signal.SIGKILL)
+async def own_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OwnServer]:
+    async with one_server(tmp_path_factory.mktemp("kv")) as server:  # short: the name of a socket has about 100 characters at most
+        yield server
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -237,15 +208,15 @@ async def test_outcomes_that_a_server_refuses_for_a_while_are_written_later(own_
         job = await queue.add("x", {})
         await started.wait()
         if refusal == "READONLY":
-            await queue.server.commands.call("REPLICAOF", "127.0.0.1", 1)  # nobody is there
+            await own_server.ask("REPLICAOF", "127.0.0.1", 1)  # nobody is there
         else:
             await queue.server.commands.call("CONFIG", "SET", "busy-reply-threshold", 1)
             tasks = await ended.enter_async_context(asyncio.TaskGroup())
             tasks.create_task(error_of(other.commands.call("EVAL", "while true do end", 0)))
         await eventually(lambda: _refuses(queue.server, refusal))
         may_end.set()
-        await eventually(lambda: _lane_is_refused(worker, "read only replica" if refusal == "READONLY" else "busy running a script"))
-        await queue.server.commands.call(*(("REPLICAOF", "NO", "ONE") if refusal == "READONLY" else ("SCRIPT", "KILL")))
+        await eventually(lambda: _lane_is_refused(worker, "read-only replica" if refusal == "READONLY" else "busy running a script"))
+        await own_server.ask(*(("REPLICAOF", "NO", "ONE") if refusal == "READONLY" else ("SCRIPT", "KILL")))
         await ended.aclose()
         await eventually(lambda: _state_is(job, "completed"))
         await eventually(lambda: _are_ready(worker))
@@ -267,7 +238,7 @@ def _are_ready(*workers: Worker) -> None:
 
 async def _refuses(server: Server, refusal: str) -> None:
     error = await error_of(server.commands.call("SET", "probe", "1"))
-    assert (type(error) is ReadOnlyError) if refusal == "READONLY" else str(error).startswith("BUSY")
+    assert isinstance(error, ReadOnlyServerError) if refusal == "READONLY" else str(error).startswith("BUSY")
 
 
 def _lane_is_refused(worker: Worker, text: str) -> None:

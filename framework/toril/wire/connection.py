@@ -346,7 +346,7 @@ async def _check_server(connection: redis_connection.AbstractConnection, address
     found = re.match(r"(\d+)\.(\d+)", told.get("redis_version", ""))
     if (version := (int(found[1]), int(found[2])) if found else (0, 0)) < OLDEST_SERVER:
         raise ServerTooOldError(str(address), ".".join(map(str, version)), ".".join(map(str, OLDEST_SERVER)))
-    mode = told.get("redis_mode", "standalone")
+    mode = told.get("redis_mode") or told.get("server_mode") or "standalone"  # Redis, Valkey
     if mode == "sentinel" or (mode == "cluster") != (address.kind is ServerKind.CLUSTER):
         raise ServerKindError(str(address), mode)
     if told.get("role") == "slave":

@@ -15,19 +15,26 @@ from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from toril.errors import ServerUnreachableError
+from toril.errors import ServerKindError, ServerUnreachableError
 from toril.wire.address import ServerAddress, ServerKind
 from toril.wire.line import NETWORK_ERRORS, Argument, reason_of
 
 ASK_TIMEOUT_MS: Final = 1_000
 """How long one Sentinel or node may take to say where to go, before the next one is asked."""
 
+_PLAIN_SERVER: Final = ("cluster support disabled", "unknown command 'SENTINEL'")
+"""What a server says to these questions that is neither a Sentinel nor a node of a Cluster."""
+
 
 class Place(Protocol):
     """Where one connection goes."""
 
     async def find(self) -> dict[str, Any]:
-        """redis-py's options for a connection to it. Raises ServerUnreachableError: nobody can tell."""
+        """redis-py's options for a connection to it.
+
+        Raises:
+            ServerUnreachableError: nobody can tell. ServerKindError: who answers is of another kind.
+        """
         ...
 
 
@@ -127,6 +134,8 @@ async def _ask_in_turn(
         try:
             found = read(await _ask(options | {"host": host, "port": port}, command), (host, port))
         except (*NETWORK_ERRORS, redis_errors.RedisError, LookupError, TimeoutError) as error:
+            if any(words in str(error) for words in _PLAIN_SERVER):
+                raise ServerKindError(str(address), "standalone") from error
             reasons.append(f"{host}:{port}: {'no answer in time' if isinstance(error, TimeoutError) else reason_of(error)}")
             continue
         hosts.remove((host, port))
