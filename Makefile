@@ -48,11 +48,13 @@ format: $(STAMP) ## format the code, and put right what ruff can
 	$(BIN)/ruff format $(SOURCES)
 
 NODE_MODULES := tests/interop/node_modules
+COMPARING := tests/interop tests/server/test_golden.py
+has_node := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null
 
-interop: $(STAMP) ## the tests against the real Node libraries (needs Node 20 or newer; without it they are skipped)
-	@if command -v node >/dev/null && command -v npm >/dev/null; then $(MAKE) $(NODE_MODULES)/.installed; \
-	else echo "skipped: Node and npm are not installed, so nothing was compared with BullMQ"; fi
-	@if [ -e $(NODE_MODULES)/.installed ]; then exec $(BIN)/python -m pytest tests/interop $(ARGS); fi
+interop: $(STAMP) ## compare with the real BullMQ (needs Node 20 or newer and npm; without, what needs them is skipped)
+	@if $(has_node); then $(MAKE) $(NODE_MODULES)/.installed; fi
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(COMPARING) $(ARGS)
+	@if ! { $(has_node); }; then echo "skipped: Node 20 and npm are not installed, so Toril and BullMQ did not run side by side"; fi
 
 $(NODE_MODULES)/.installed: tests/interop/package.json tests/interop/package-lock.json
 	@cd tests/interop && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error

@@ -10,6 +10,8 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from tests.compared import Counting
+from tests.compared import compared as compared  # a fixture
 from tests.support import ask
 from toril.wire.connection import Server
 from toril.wire.scripts import load
@@ -30,6 +32,10 @@ ALLOWED: Final = (
     ("tests/conftest.py", "toril_server_url"),
     ("toril/embedded/binary.py", "find_binary"),  # tests that run a server of their own
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Counting())
 
 
 @pytest.fixture(autouse=True)

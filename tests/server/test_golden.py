@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import pytest
 
+from tests.compared import Compared
 from tests.golden_replay import T0, GoldenStep, Replay, new_job, scenario, scenarios
 from toril.errors import ParentError
 from toril.queues.cron import Cron
@@ -979,17 +980,19 @@ def test_every_golden_step_is_replayed() -> None:
 
 
 @pytest.mark.parametrize("golden_step", ALL, ids=_id)
-async def test_a_step_leaves_what_node_leaves(server: Server, prefix: str, golden_step: GoldenStep) -> None:
+async def test_a_step_leaves_what_node_leaves(server: Server, prefix: str, golden_step: GoldenStep, compared: Compared) -> None:
     golden = Replay(server, prefix, golden_step)
     await golden.load()
     await _act(golden_step)(golden)
     assert await golden.differences() == []
+    compared.steps += 1
 
 
 @pytest.mark.parametrize("name", ["01-standard", "04-retry-exponential", "06-stalled"])
-async def test_a_whole_scenario_from_an_empty_server_goes_as_with_node(server: Server, prefix: str, name: str) -> None:
+async def test_a_whole_scenario_from_an_empty_server_goes_as_with_node(server: Server, prefix: str, name: str, compared: Compared) -> None:
     golden = Replay(server, prefix, scenario(name)[0])
     for golden_step in scenario(name):
         golden.step = golden_step
         await _act(golden_step)(golden)
         assert await golden.differences() == [], golden_step.title
+        compared.steps += 1
