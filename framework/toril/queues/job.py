@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 
 from toril.durations import Duration, to_ms
 from toril.errors import JobNotFoundError
+from toril.queues.children import JobChildren
 from toril.queues.option_values import moment, stored_options, waiting_from
 from toril.queues.options import JobOptions
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
@@ -35,7 +36,7 @@ class JobLogs(NamedTuple):
     """How many rows there are in all."""
 
 
-class Job(Generic[DataT, ResultT]):
+class Job(JobChildren, Generic[DataT, ResultT]):
     """One job: what was asked for, how far it is, what came of it.
 
     It shows the job as it was when it was read (or added); `refresh()` reads it again. A worker makes one for every job it
@@ -302,26 +303,6 @@ class Job(Generic[DataT, ResultT]):
     async def cancel(self, reason: str = "on request") -> JobState:
         """Cancel the job, as `Queue.cancel` does."""
         return await self.queue.cancel(self.id, reason)
-
-    # ── children ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def get_children_values(self) -> dict[str, Any]:
-        """What its children have returned, by their full keys (`bull:queue:id`)."""
-        values = await self.queue.commands.children_values(self.id)
-        return {key: from_json_or(value, value.decode("utf-8", "replace")) for key, value in values.items()}
-
-    async def get_ignored_failures(self) -> dict[str, str]:
-        """Why children have failed whose failure lets it go on, by their full keys."""
-        failures = await self.queue.commands.ignored_failures(self.id)
-        return {key: reason.decode("utf-8", "replace") for key, reason in failures.items()}
-
-    async def get_failed_children(self) -> list[str]:
-        """Full keys of the children whose failure fails it."""
-        return await self.queue.commands.failed_children(self.id)
-
-    async def get_pending_children(self) -> list[str]:
-        """Full keys of the children that have not ended."""
-        return await self.queue.commands.pending_children(self.id)
 
     async def remove(self) -> bool:
         """Remove the job, as `Queue.remove` does."""

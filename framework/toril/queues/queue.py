@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Generic, Self, overload
+from typing import Any, Generic, Self
 
-from typing_extensions import TypeVar, Unpack
+from typing_extensions import TypeVar
 
 from toril.cancellation import run_to_end
 from toril.clock import Clock, SystemClock
-from toril.errors import InvalidOptionError, QueueClosedError, TorilError
+from toril.errors import InvalidOptionError, QueueClosedError
+from toril.queues.adding import QueueAdding
 from toril.queues.dead_letters import DeadLetters
-from toril.queues.drafts import MISSING, JobDraft, KnownName, Recipe, Recipes, draft_of, new_job, record_of
+from toril.queues.drafts import Recipe, Recipes
 from toril.queues.getters import QueueGetters
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
@@ -26,8 +26,7 @@ from toril.queues.listeners import EventSource, Listeners
 from toril.queues.opening import open_server, prefix_or_default
 from toril.queues.operations import QueueOperations
 from toril.queues.option_checks import check_whole
-from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, KeepJobs
-from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
+from toril.queues.options import NO_OPTIONS, JobOptions, KeepJobs
 from toril.queues.results import Results
 from toril.queues.type_arguments import type_arguments
 from toril.wire.codec import JobRecord
@@ -42,7 +41,7 @@ D = TypeVar("D")
 R = TypeVar("R")
 
 
-class Queue(QueueGetters[DataT, ResultT], QueueOperations, QueueLimits, EventSource, Generic[DataT, ResultT]):
+class Queue(QueueAdding[DataT, ResultT], QueueGetters[DataT, ResultT], QueueOperations, QueueLimits, EventSource, Generic[DataT, ResultT]):
     """A queue of jobs: `async with Queue("emails") as emails: await emails.add("welcome", {"to": "ann@example.com"})`.
 
     Nothing connects before the first call. `Queue[Resize, str]("images")` says of what type all its jobs are; a `JobDef` says it
@@ -162,177 +161,7 @@ class Queue(QueueGetters[DataT, ResultT], QueueOperations, QueueLimits, EventSou
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
-    # ── adding ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    @overload
-    def job(
-        self,
-        name: JobDef[D, R],
-        data: D | Mapping[str, object],
-        *,
-        options: JobOptions | None = None,
-        parent: Job[Any, Any] | None = None,
-        **fields: Unpack[JobOptionFields],
-    ) -> JobDraft[D, R]: ...
-
-    @overload
-    def job(
-        self,
-        name: JobDef[None, R],
-        *,
-        options: JobOptions | None = None,
-        parent: Job[Any, Any] | None = None,
-        **fields: Unpack[JobOptionFields],
-    ) -> JobDraft[None, R]: ...
-
-    @overload
-    def job(
-        self,
-        name: str,
-        data: DataT | Mapping[str, object] = ...,
-        *,
-        options: JobOptions | None = None,
-        parent: Job[Any, Any] | None = None,
-        **fields: Unpack[JobOptionFields],
-    ) -> JobDraft[DataT, ResultT]: ...
-
-    @overload
-    def job(
-        self,
-        data: DataT | Mapping[str, object],
-        /,
-        *,
-        options: JobOptions | None = None,
-        parent: Job[Any, Any] | None = None,
-        **fields: Unpack[JobOptionFields],
-    ) -> JobDraft[DataT, ResultT]: ...
-
-    def job(
-        self,
-        name: Any = MISSING,
-        data: Any = MISSING,
-        *,
-        options: JobOptions | None = None,
-        parent: Job[Any, Any] | None = None,
-        **fields: Unpack[JobOptionFields],
-    ) -> JobDraft[Any, Any]:
-        """A job for `add_many`; takes what `add` takes, and sends nothing. The data is checked when it is added."""
-        said = NO_OPTIONS if options is None else options
-        if fields:
-            said = JobOptions(**fields).merged_over(said)
-        draft = draft_of(name, data, said)
-        if parent is None:
-            return draft
-        if not self.keys.shares_slot_with(parent.queue.keys):
-            reason = (
-                f"both queues must lie in one slot, and their prefixes {self.prefix!r} and {parent.queue.prefix!r} have different hash tags"
-            )
-            raise InvalidOptionError("parent", parent.id, reason)
-        return replace(draft, parent=(parent.queue.keys.qualified_name, parent.id))
-
-    @overload
-    async def add(
-        self,
-        name: JobDef[D, R],
-        data: D | Mapping[str, object],
-        *,
-        options: JobOptions | None = None,
-        parent: Job[Any, Any] | None = None,
-        **fields: Unpack[JobOptionFields],
-    ) -> Job[D, R]: ...
-
-    @overload
-    async def add(
-        self,
-        name: JobDef[None, R],
-        *,
-        options: JobOptions | None = None,
-        parent: Job[Any, Any] | None = None,
-        **fields: Unpack[JobOptionFields],
-    ) -> Job[None, R]: ...
-
-    @overload
-    async def add(
-        self,
-        name: str,
-        data: DataT | Mapping[str, object] = ...,
-        *,
-        options: JobOptions | None = None,
-        parent: Job[Any, Any] | None = None,
-        **fields: Unpack[JobOptionFields],
-    ) -> Job[DataT, ResultT]: ...
-
-    @overload
-    async def add(
-        self,
-        data: DataT | Mapping[str, object],
-        /,
-        *,
-        options: JobOptions | None = None,
-        parent: Job[Any, Any] | None = None,
-        **fields: Unpack[JobOptionFields],
-    ) -> Job[DataT, ResultT]: ...
-
-    async def add(
-        self,
-        name: Any = MISSING,
-        data: Any = MISSING,
-        *,
-        options: JobOptions | None = None,
-        parent: Job[Any, Any] | None = None,
-        **fields: Unpack[JobOptionFields],
-    ) -> Job[Any, Any]:
-        """Add a job.
-
-        Args:
-            name: a definition, or the job's name; `add(data)` without one uses the name `__default__`.
-            data: a value of the definition's type, or a mapping that fits it; for a mere name whatever JSON can hold. If this
-                process knows the type that the name's handler takes, the data must fit it, too.
-            options: how the job is treated; laid over what handler, definition and queue say.
-            parent: a job, in whatever state, that is to wait for this one, too: see `WaitingChildrenError`.
-            fields: the same as keywords, laid over `options`: `delay="5m", attempts=3, backoff=exponential("1s")`.
-
-        Returns:
-            The job. If its `job_id` exists already, nothing was added and the existing job stays as it is; `refresh()` reads it.
-
-        Raises:
-            InvalidOptionError, InvalidPayloadError, NotJsonError, PayloadTooLargeError: nothing was sent.
-            ParentError: the parent doesn't exist (nothing was added), or a job with this id has another one.
-            ServerUnreachableError: nothing was added.
-            AddOutcomeUnknownError: the reply was lost, so the job may or may not have been added. Adding again with the same
-                `job_id` is safe.
-        """
-        jobs = await self.add_many([self.job(name, data, options=options, parent=parent, **fields)])
-        return jobs[0]
-
-    async def add_many(self, jobs: Iterable[JobDraft[D, R]]) -> list[Job[D, R]]:
-        """Add many jobs in one round trip (1,000 at a time), in order: `add_many([queue.job("a", {...}), queue.job("b", {...})])`.
-
-        All are checked before the first is sent, so that a bad one leaves nothing behind. Raises what `add` raises.
-        """
-        drafts = list(jobs)
-        commands = await self._use()
-        now_ms = self.clock.now_ms()
-        encoded = [self._encode(index, len(drafts), draft, now_ms) for index, draft in enumerate(drafts)]
-        if not encoded:
-            return []
-        ids = await commands.add(encoded, now_ms)
-        if self.on_added:
-            for job_id, job in zip(ids, encoded, strict=True):
-                for note in tuple(self.on_added):
-                    note(job, job_id)
-        if self.listeners.hears("waiting"):
-            for job_id in (job_id for job_id, job in zip(ids, encoded, strict=True) if job.delay_ms <= 0):
-                self.listeners.tell("waiting", job_id)
-        return [self._job(record_of(job_id, job), draft.definition) for job_id, job, draft in zip(ids, encoded, drafts, strict=True)]
-
-    def encode(self, draft: JobDraft[Any, Any], now_ms: int | None = None) -> NewJob:
-        """What `add_many` would send for this draft: checked, with all options laid over each other. Raises what `add` raises."""
-        return self._encode(0, 1, draft, self.clock.now_ms() if now_ms is None else now_ms)
-
-    def job_of(self, job_id: str, sent: NewJob, draft: JobDraft[D, R]) -> Job[D, R]:
-        """The job that was made of a draft and has got this id."""
-        return self._job(record_of(job_id, sent), draft.definition)
+    # ── what belongs to it ────────────────────────────────────────────────────────────────────────────────────
 
     def send_letters_to(self, letters: Queue[Any, Any]) -> None:
         """From now on let workers of this queue write a letter into that one about each job that fails for good.
@@ -357,23 +186,6 @@ class Queue(QueueGetters[DataT, ResultT], QueueOperations, QueueLimits, EventSou
         """Rules that add jobs again and again."""
         return JobSchedulers(self)
 
-    def register_payload(
-        self,
-        name: str | None,
-        payload: PayloadType[Any] = ANY_DATA,
-        *,
-        result: PayloadType[Any] = ANY_RESULT,
-        options: JobOptions = NO_OPTIONS,
-        has_timeout: bool = False,
-    ) -> None:
-        """Tell what the handler of this name in this process takes and returns, and with which options its jobs are added.
-
-        From then on `add` checks the data of jobs of this name, and jobs that are read have it as this type. Without a name
-        the handler of every name is meant that has none of its own. With `has_timeout` the handler bounds its jobs itself, so
-        that only a timeout given to `add` is stored, and not that of a definition or of the queue.
-        """
-        self._recipes.learn(name, KnownName(payload, result, options, has_timeout))
-
     def __repr__(self) -> str:
         return f"<Queue {self.keys.qualified_name}>"
 
@@ -389,14 +201,6 @@ class Queue(QueueGetters[DataT, ResultT], QueueOperations, QueueLimits, EventSou
                 self._max_events = count  # the next call tries again
                 raise
         return commands
-
-    def _encode(self, index: int, count: int, draft: JobDraft[Any, Any], now_ms: int) -> NewJob:
-        try:
-            return new_job(draft, self._recipe(draft.name, draft.definition), now_ms)
-        except TorilError as error:
-            if count > 1:
-                error.add_note(f"in entry {index} of add_many, a job named {draft.name!r}; none of the {count} jobs was added")
-            raise
 
     def _recipe(self, name: str, definition: JobDef[Any, Any] | None) -> Recipe:
         if not self._has_types:  # they are noted on the queue after __init__
