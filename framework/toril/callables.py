@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable
@@ -14,6 +15,14 @@ def is_async(call: Callable[..., Any]) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 -- async __call__
+
+
+async def call_off_loop(function: Callable[..., Any], *args: Any) -> None:  # noqa: ANN401 -- whatever it takes
+    """Call a user's function where it blocks nobody: a coroutine function here, a plain one in a thread. What that returns is awaited
+    here if it can be, as a lambda's may that calls a coroutine function."""
+    returned: object = function(*args) if is_async(function) else await asyncio.to_thread(function, *args)
+    if inspect.isawaitable(returned):
+        await returned
 
 
 def place_of(call: Callable[..., Any]) -> str:

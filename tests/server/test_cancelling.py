@@ -139,6 +139,20 @@ async def test_a_running_job_is_cancelled_at_once_from_another_connection(queue:
     assert await letters.count() == 0
 
 
+async def test_a_running_job_whose_id_is_no_text_hears_of_it_at_once_too(queue: Queue, server: Server) -> None:
+    """The clock stands still: no renewal of the lock tells it. No Node client writes such an id; a script of somebody may."""
+    base, rest, job_id = queue.keys.base.encode(), Rest(), b"caf\xe9"
+    await server.commands.call("HSET", base + job_id, "name", "a", "data", "{}", "opts", "{}", "timestamp", 1, "delay", 0, "priority", 0)
+    await server.commands.call("LPUSH", base + b"wait", job_id)
+    async with Worker(queue, rest) as worker:
+        await rest.started.wait()
+        (job,) = worker.running_jobs
+        assert await queue.cancel(job.id) == "active"
+        await worker.wait_until_idle()
+    assert rest.cancelled == [job.id]
+    assert await server.commands.call("ZSCORE", base + b"failed", job_id) is not None
+
+
 async def test_without_the_channel_it_is_seen_when_the_lock_is_renewed(toril_server_url: str, prefix: str, clock: FakeClock) -> None:
     rest = Rest()
     async with (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 import pytest
@@ -227,6 +228,42 @@ async def test_plain_listeners_run_in_a_thread_and_coroutine_functions_in_the_lo
     await run_until_idle(worker)
     assert threads["coroutine function"] == threading.current_thread().name
     assert threads["plain"].startswith("toril-listeners")
+
+
+class Notes:
+    """A listener that is an object; what it returns is a coroutine, and only that notes anything."""
+
+    def __init__(self, *, raises: bool = False) -> None:
+        self.heard: list[str] = []
+        self.raises = raises
+
+    def __call__(self, job: Job, result: object) -> Coroutine[Any, Any, None]:
+        return self.note(job)
+
+    async def note(self, job: Job) -> None:
+        await asyncio.sleep(0)
+        if self.raises:
+            raise ValueError("not noted")
+        self.heard.append(job.id)
+
+
+def note_in(notes: Notes, job: Job, result: object) -> Coroutine[Any, Any, None]:
+    return notes.note(job)
+
+
+async def test_what_a_plain_listener_returns_is_awaited_in_the_loop(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
+    job = await queue.add("a")
+    notes, raising = Notes(), Notes(raises=True)
+    worker = Worker(queue, nothing)
+    worker.on("completed", notes)
+    worker.on("completed", lambda job, result: notes.note(job))
+    worker.on("completed", functools.partial(note_in, notes))
+    worker.on("completed", raising)
+    queue.on("completed", notes)
+    await run_until_idle(worker)
+    assert notes.heard == [job.id] * 4
+    (line,) = [record.getMessage() for record in caplog.records if "listener failed" in record.getMessage()]
+    assert "Notes object" in line
 
 
 @pytest.mark.parametrize("error", [ValueError("listener's own"), SystemExit("listener's own"), KeyboardInterrupt("listener's own")])

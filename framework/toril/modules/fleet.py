@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from toril.callables import is_async
+from toril.callables import call_off_loop
 from toril.cancellation import finished, run_to_end
 from toril.clock import real_sleep
 from toril.di import ApplicationContext, Binding, DIError, Graph, Scope, own_metadata
@@ -154,6 +154,6 @@ def _bind(ctx: ApplicationContext, one: FleetListener) -> Listener:
     async def call_in_scope(event: QueueEvent) -> None:
         async with ctx.job_scope(None) as scope:
             listener: Callable[[QueueEvent], Any] = getattr(await scope.build(plan), method)
-            await (listener(event) if is_async(listener) else asyncio.to_thread(listener, event))
+            await call_off_loop(listener, event)
 
     return call_in_scope

@@ -17,7 +17,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, cast
 
-from toril.callables import is_async
+from toril.callables import call_off_loop
 from toril.di import ApplicationContext, Graph, JobPlan, Scope
 from toril.durations import Duration
 from toril.errors import InvalidOptionError, QueueClosedError
@@ -248,7 +248,7 @@ def _bind_listener(ctx: ApplicationContext, processor: Processor, method: str, e
         job = args[0] if event in WITH_JOB else None
         async with _Scoped(ctx, plan, listener_of, job) as listener:
             # A plain function must not block the loop here either.
-            await (listener(*args) if is_async(listener) else asyncio.to_thread(listener, *args))
+            await call_off_loop(listener, *args)
 
     return call_in_scope
 

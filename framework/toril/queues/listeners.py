@@ -1,6 +1,7 @@
 """Local listeners: what happens in this process, told to functions that want to hear it.
 
-A listener never delays a job: coroutine functions run in tasks of their own, plain ones one after the other in a thread.
+A listener never delays a job: coroutine functions run in tasks of their own, plain ones one after the other in a thread. An
+awaitable that a plain one returns (a lambda that calls a coroutine function, say) is awaited in a task, too.
 One that raises is logged with its name, and nothing else happens.
 """
 
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, overload
@@ -76,22 +78,37 @@ class ListenerCalls:
         context = contextvars.copy_context()
         context.run(LOG_CONTEXT.set, about)
         if is_async(listener):
-            task = asyncio.create_task(_call_async(event, listener, args), name=f"listener of {event}", context=context)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._await(event, listener, lambda: listener(*args), context)
             return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="toril-listeners")
-        self._thread.submit(context.run, _call, event, listener, args)
+        self._thread.submit(self._call, event, listener, args, context, asyncio.get_running_loop())
+
+    def _await(self, event: str, listener: Listener, call: Callable[[], Awaitable[object]], context: contextvars.Context) -> None:
+        task = asyncio.create_task(_awaited(event, listener, call), name=f"listener of {event}", context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _call(
+        self, event: str, listener: Listener, args: tuple[object, ...], context: contextvars.Context, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """In the thread."""
+        try:
+            returned: object = context.run(listener, *args)
+            if inspect.isawaitable(returned):
+                loop.call_soon_threadsafe(self._await, event, listener, lambda: returned, context)
+        except BaseException as error:  # noqa: BLE001 -- nobody looks at what the thread's future holds
+            _report(event, listener, error)
 
     async def wait_until_quiet(self) -> None:
         """Wait until all that was told so far has been heard, for a bounded time."""
+        await self._wait_for_thread()  # first: its calls may leave something to await
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
-        await self._wait_for_thread()
 
     async def aclose(self) -> None:
         """Let what was told be heard, for a bounded time; what takes longer is cancelled."""
+        await self._wait_for_thread()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
             for task in late:
@@ -99,7 +116,6 @@ class ListenerCalls:
             if late:
                 log.warning("listeners took too long at stop and were cancelled", count=len(late))
                 await asyncio.wait(late, timeout=CLOSE_TIMEOUT_S)
-        await self._wait_for_thread()
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
             self._thread = None
@@ -186,7 +202,8 @@ class EventSource:
 
         Args:
             event: one of `LISTENER_ARGUMENTS`, which tells the arguments, too; `QueueEvents` tells of the whole fleet.
-            listener: a plain or coroutine function. It delays nothing, and what it raises is logged.
+            listener: a plain or coroutine function; what a plain one returns is awaited if it can be. It delays nothing, and what it
+                raises is logged.
 
         Raises:
             InvalidOptionError: there is no such event.
@@ -194,19 +211,12 @@ class EventSource:
         self.listeners.add(event, listener)
 
 
-async def _call_async(event: str, listener: Listener, args: tuple[object, ...]) -> None:
+async def _awaited(event: str, listener: Listener, call: Callable[[], Awaitable[object]]) -> None:
     try:
-        await listener(*args)
+        await call()
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001 -- a user's listener must not disturb anything else; SystemExit would end the loop
-        _report(event, listener, error)
-
-
-def _call(event: str, listener: Listener, args: tuple[object, ...]) -> None:
-    try:
-        listener(*args)
-    except BaseException as error:  # noqa: BLE001 -- nobody looks at what the thread's future holds
         _report(event, listener, error)
 
 

@@ -31,6 +31,7 @@ from toril.errors import (
     ServerUnreachableError,
 )
 from toril.wire.address import ServerAddress, ServerKind
+from toril.wire.codec import id_text
 from toril.wire.keys import QueueKeys
 from toril.wire.line import NETWORK_ERRORS, Argument, Line, ReplyLostError, reason_of
 from toril.wire.places import ClusterPlace, FixedPlace, Place, SentinelPlace, connection_to
@@ -172,7 +173,8 @@ class Connection:
 
 
 class Subscription:
-    """What is published on one channel, on a connection of its own: `async for text in subscription`.
+    """What is published on one channel, on a connection of its own: `async for text in subscription`. What is no UTF-8 is read as
+    ids are (`id_text`), since the texts hold some.
 
     Each iteration connects anew, and ends only by an error: what is published while nobody listens is lost.
 
@@ -202,7 +204,7 @@ class Subscription:
                     continue
                 was_asked = False
                 if reply[0] == b"message":
-                    yield cast("bytes", reply[2]).decode("utf-8", "replace")
+                    yield id_text(cast("bytes", reply[2]))
         except (*NETWORK_ERRORS, redis_errors.RedisError) as error:
             raise ReplyLostError(str(self._address), reason_of(error)) from error
         finally:
