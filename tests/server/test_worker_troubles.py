@@ -131,7 +131,8 @@ async def test_while_nothing_can_be_claimed_the_worker_is_not_ready_and_says_so_
 
         await eventually(it_ran)
         await eventually(lambda: _is(worker.is_ready))
-    told = [record.getMessage() for record in caplog.records if "part=claim" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "usable" in record.getMessage()]
+    assert "part=claim" in told[0]
     assert [line.split(" ")[1] for line in told] == ["not", "usable"]
 
 

@@ -6,14 +6,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from toril.clock import SystemClock
 from toril.di import ApplicationContext, Token
 from toril.durations import Duration, to_ms
-from toril.errors import ServerUnreachableError
 from toril.modules.tokens import SERVER, QueueToken
 from toril.queues.queue import Queue
-from toril.telemetry.logs import get_logger
-
-log = get_logger(__name__)
+from toril.telemetry.outage import Outage
 
 T = TypeVar("T")
 
@@ -24,18 +22,16 @@ def find(ctx: ApplicationContext, token: type[T] | Token[T]) -> T | None:
 
 
 async def reach_server(ctx: ApplicationContext, timeout: Duration) -> None:
-    """Wait until the server answers; each try that fails is logged. Without queues there is nothing to wait for.
+    """Wait until the server answers; that it doesn't is logged. Without queues there is nothing to wait for.
 
     Raises:
         ServerUnreachableError: not in time. ServerRefusedError, ServerTooOldError: at once.
     """
     server = find(ctx, SERVER)
     if server is not None:
-
-        def report(error: ServerUnreachableError) -> None:
-            log.warning("waiting for the server", reason=str(error))
-
-        await server.wait_until_ready(to_ms(timeout, "connect_timeout"), report)
+        outage = Outage("waiting for the server", SystemClock())  # the network's time is real
+        await server.wait_until_ready(to_ms(timeout, "connect_timeout"), outage.failed)
+        outage.over()
 
 
 def registered_queues(ctx: ApplicationContext) -> list[Queue[Any, Any]]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toril.clock import Clock
-from toril.telemetry.logs import get_logger
-
-log = get_logger(__name__)
+from toril.telemetry.outage import Outage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +18,11 @@ class Problem:
 
 
 class Health:
-    """Collects what fails. It logs when a part begins to fail and when it works again, and nothing in between."""
+    """Collects what fails. All parts speak to one server: it logs when the first one fails, what is new, and when the last one works."""
 
     def __init__(self, queue: str, clock: Clock) -> None:
-        self._queue = queue
         self._clock = clock
+        self._outage = Outage("server not usable; trying again until it is", clock, queue=queue)
         self._problems: dict[str, Problem] = {}
 
     @property
@@ -36,9 +34,9 @@ class Health:
         """This part failed and will try again."""
         if part not in self._problems:
             self._problems[part] = Problem(part, str(error), self._clock.now_ms())
-            log.warning("server not usable; trying again until it is", queue=self._queue, part=part, reason=str(error))
+        self._outage.failed(error, part=part)
 
     def works(self, part: str) -> None:
         """This part has just succeeded."""
-        if self._problems and (problem := self._problems.pop(part, None)) is not None:
-            log.info("server usable again", queue=self._queue, part=part, after_ms=self._clock.now_ms() - problem.since_ms)
+        if self._problems and self._problems.pop(part, None) is not None and not self._problems:
+            self._outage.over()

@@ -166,9 +166,8 @@ class LockKeeper:
         return True
 
     def _note_failure(self, error: Exception) -> None:
-        if not self._is_failing:
-            self._is_failing = True
-            self._loop.call_soon_threadsafe(self._health.failed, "locks", error)
+        self._is_failing = True
+        self._loop.call_soon_threadsafe(self._health.failed, "locks", error)
 
     def _note_success(self) -> None:
         if self._is_failing:
