@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -52,6 +52,20 @@ async def run_unless(event: asyncio.Event, work: Coroutine[Any, Any, object]) ->
     elif has_ended:
         raise RuntimeError(f"{getattr(work, '__qualname__', 'the work')} let a CancelledError out, although nobody cancelled it")
     return has_ended
+
+
+async def run_beside(watch: Coroutine[Any, Any, NoReturn], work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` and return what it returns, unless `watch` raises before: then cancel the work, wait for its end, and raise that."""
+    watching = asyncio.create_task(watch)
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.wait({watching, working}, return_when=asyncio.FIRST_COMPLETED)
+        first: asyncio.Task[T] = working if working.done() else watching
+    finally:
+        for task in (watching, working):
+            task.cancel()
+        await run_to_end(finished(watching, working))
+    return first.result()
 
 
 async def finished(*tasks: asyncio.Task[Any]) -> None:

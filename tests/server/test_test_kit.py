@@ -219,10 +219,12 @@ async def test_an_endless_chain_of_jobs_is_an_error_that_names_it(name: str) -> 
 
 async def test_a_drain_of_a_job_that_waits_for_the_clock_tells_what_runs() -> None:
     async with await compiled() as t:
-        t.patience = "200ms"
         await t.queue("mails").add("wait", {"ms": 60_000})
-        with pytest.raises(StillBusyError, match=r"job 1 'wait' of queue 'mails', attempt 1, handled by Mails\.wait"):
+        with pytest.raises(StillBusyError, match=r"job 1 'wait' of queue 'mails', attempt 1, handled by Mails\.wait") as caught:
             await t.drain("mails")
+        assert caught.value.only_time_helps
+        assert "wait for the clock, which stands still" in str(caught.value)
+        assert await t.run_job("wait", {"ms": 1}) == "slept"
 
 
 # ── spies ─────────────────────────────────────────────────────────────────────────────────────────────────────

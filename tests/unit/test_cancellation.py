@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NoReturn
 
 import pytest
 
-from toril.cancellation import run_to_end, run_unless
+from toril.cancellation import run_beside, run_to_end, run_unless
 
 
 class Work:
@@ -96,3 +97,29 @@ async def test_a_cancellation_that_nobody_asked_for_is_an_error() -> None:
 
     with pytest.raises(RuntimeError, match="confused let a CancelledError out, although nobody cancelled it"):
         await run_unless(asyncio.Event(), confused())
+
+
+async def test_run_beside_gives_what_the_work_returns_and_ends_the_watch() -> None:
+    watch, work = Work(), Work()
+
+    async def watching() -> NoReturn:
+        await watch.run()
+        raise AssertionError
+
+    running = asyncio.create_task(run_beside(watching(), work.run()))
+    await watch.begun.wait()
+    work.may_end.set()
+    assert await running == "done"
+    assert watch.cleaned_up
+
+
+async def test_run_beside_ends_the_work_with_what_the_watch_raises() -> None:
+    work = Work()
+
+    async def watching() -> NoReturn:
+        await work.begun.wait()
+        raise LookupError("nobody comes")
+
+    with pytest.raises(LookupError, match="nobody comes"):
+        await run_beside(watching(), work.run())
+    assert work.cleaned_up

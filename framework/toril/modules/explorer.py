@@ -104,6 +104,15 @@ def find_processors(graph: Graph) -> dict[str, list[Processor]]:
     return found
 
 
+def handled_names(graph: Graph) -> dict[str, set[str | None]]:
+    """By queue, the names of the jobs that have handlers; None stands for every other name. Queues without a handler are left out."""
+    found = {
+        queue: {handler.metadata.name for processor in processors for handler in processor.handlers}
+        for queue, processors in find_processors(graph).items()
+    }
+    return {queue: names for queue, names in found.items() if names}
+
+
 def processor_of(binding: Binding) -> Processor | None:
     """The processor that a binding provides, if it does."""
     cls = binding.known_class

@@ -322,8 +322,9 @@ class Job(JobChildren, Generic[DataT, ResultT]):
             JobRemovedError: it was removed, so there is no result.
             ResultTimeoutError: it has not ended in time; a `TimeoutError`, too.
             InvalidPayloadError: what its handler returned doesn't fit the result type.
+            NeverEndsError: in a testing module, whose clock stands still, nothing will bring the job to its end.
         """
-        return self.read_result(await self.queue.results.wait(self.id, to_ms(timeout, "timeout")))
+        return self.read_result(await self.queue.results.wait(self.id, to_ms(timeout, "timeout"), self.queue.result_watch))
 
     def read_result(self, text: bytes) -> ResultT:
         """JSON as the job's result type. Raises InvalidPayloadError."""

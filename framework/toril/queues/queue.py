@@ -27,7 +27,7 @@ from toril.queues.opening import open_server, prefix_or_default
 from toril.queues.operations import QueueOperations
 from toril.queues.option_checks import check_whole
 from toril.queues.options import NO_OPTIONS, JobOptions, KeepJobs
-from toril.queues.results import Results
+from toril.queues.results import Results, ResultWatch
 from toril.queues.type_arguments import type_arguments
 from toril.wire.codec import JobRecord
 from toril.wire.commands import QueueCommands
@@ -98,6 +98,8 @@ class Queue(QueueAdding[DataT, ResultT], QueueGetters[DataT, ResultT], QueueOper
         self.listeners = Listeners(name)
         self.on_added: list[Callable[[NewJob, str], object]] = []
         """Called with each job that this object has added, as it went to the wire, and its id."""
+        self.result_watch: ResultWatch | None = None
+        """What watches each wait for a result: that of a testing module, whose clock may stand still for ever."""
         self.letters: Queue[Any, Any] | None = None
         """Where letters about jobs go that fail for good. Workers write them; nothing is sent through this object."""
         if dead_letter is not None:

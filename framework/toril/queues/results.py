@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from copy import copy
-from typing import Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 from redis.exceptions import RedisError
 
+from toril.cancellation import run_beside
 from toril.clock import Clock
 from toril.errors import JobFailedError, JobRemovedError, QueueClosedError, ResultTimeoutError, ServerError, TorilError
 from toril.queues.event_stream import EventStream
@@ -36,6 +37,9 @@ _LOOK_BACK: Final = 1_000
 End: TypeAlias = "bytes | Exception"
 """The JSON of what the handler returned, or the error to raise."""
 
+ResultWatch: TypeAlias = Callable[[str], Coroutine[Any, Any, NoReturn]]
+"""Goes on beside each wait for the job of this id, and ends it with what it raises."""
+
 
 class Results:
     """The ends of one queue's jobs."""
@@ -50,13 +54,18 @@ class Results:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
-    async def wait(self, job_id: str, timeout_ms: int) -> bytes:
+    async def wait(self, job_id: str, timeout_ms: int, watch: ResultWatch | None = None) -> bytes:
         """The JSON of what the job's handler returned.
 
         Raises:
             JobFailedError, JobRemovedError, ResultTimeoutError
             QueueClosedError: the queue was closed meanwhile.
+            Others: what `watch` raises.
         """
+        waiting = self._wait(job_id, timeout_ms)
+        return await (waiting if watch is None else run_beside(watch(job_id), waiting))
+
+    async def _wait(self, job_id: str, timeout_ms: int) -> bytes:
         if self._is_closed:
             raise QueueClosedError(f"queue {self._queue!r}")
         ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from toril.clock import Clock, real_sleep
 from toril.di import ApplicationContext
+from toril.modules.connections import reach_server
 from toril.modules.tokens import QueueToken
 from toril.modules.workers import make_workers, running, served_queues
 from toril.queues.queue import Queue
@@ -34,7 +35,11 @@ LONG_WAIT_S: Final = 5.0
 STOP_WAIT_S: Final = 10.0
 """How long workers may take to stop in real time, before the fake clock is moved past the bounds of their stop."""
 
+CONNECT_TIMEOUT: Final = "5s"
+
 _LOOK_MS: Final = 1
+_ASLEEP_LOOKS: Final = 1_500
+"""So many looks in a row, about 2 s, must find nothing but jobs that wait for the clock, before somebody who moves it is given up."""
 
 
 class Crew:
@@ -65,6 +70,11 @@ class Crew:
         objects: list[tuple[str, object]] = [(name, self._ctx.get(QueueToken(name))) for name in names]
         return [name for name, queue in objects if isinstance(queue, Queue)]
 
+    @property
+    def begun(self) -> int:
+        """How many attempts the workers that run now have begun."""
+        return _begun(self.workers)
+
     def of(self, queues: Collection[str]) -> list[Worker]:
         """The workers of these queues that run now."""
         return [worker for worker in self.workers if worker.queue.name in queues]
@@ -78,9 +88,14 @@ class Crew:
 
         Yields:
             All workers of these queues.
+
+        Raises:
+            ServerError: the server can't be reached in a few seconds of real time, or is of no use.
         """
         taken = set[str]() if beside_others else {worker.queue.name for worker in self.workers}
         made = make_workers(self._ctx, only_queues=[name for name in queues if name not in taken])
+        if made:
+            await reach_server(self._ctx, CONNECT_TIMEOUT)  # workers wait for it as long as it takes
         self.workers += made
         self.all_ids |= {worker.id for worker in made}
         self.used_queues |= {worker.queue for worker in made}
@@ -163,11 +178,15 @@ class Crew:
         if give_up_at is None:
             give_up_at = loop.time() + self.patience_ms / 1_000
         self._unchanged_since = loop.time()
+        asleep_looks, asleep_at_ms = 0, self._clock.now_ms()
         while not is_over() and not all(self._is_still(worker, jobs_may_wait) for worker in workers):
-            if loop.time() > give_up_at:
+            sleeps = not jobs_may_wait and self._sleep(workers) and asleep_at_ms == self._clock.now_ms()
+            asleep_looks, asleep_at_ms = asleep_looks + 1 if sleeps else 0, self._clock.now_ms()
+            if loop.time() > give_up_at or asleep_looks > _ASLEEP_LOOKS:
                 busy = [worker for worker in workers if not self._is_still(worker, jobs_may_wait=False)]
                 lines = [_line(one) for worker in busy for one in worker.attempts]
-                raise StillBusyError(sorted({worker.queue.name for worker in busy}), lines, _begun(workers) - first, self.patience_ms)
+                names = sorted({worker.queue.name for worker in busy})
+                raise StillBusyError(names, lines, _begun(workers) - first, self.patience_ms, only_time_helps=sleeps)
             await real_sleep(_LOOK_MS)  # nothing tells us that all of them have come to rest
             if jobs_may_wait:
                 self._wait_for_the_unknown(workers, loop.time())
@@ -178,6 +197,16 @@ class Crew:
         if not worker.is_waiting:
             return False
         return not worker.attempts or (jobs_may_wait and all(self._waits_for_time(one) for one in worker.attempts))
+
+    def _sleep(self, workers: Sequence[Worker]) -> bool:
+        """Whether all that these workers run sleeps on the clock, so that nothing goes on unless somebody moves it."""
+        clock, attempts = self._clock, [one for worker in workers for one in worker.attempts]
+        return (
+            isinstance(clock, FakeClock)
+            and bool(attempts)
+            and all(worker.is_waiting for worker in workers)
+            and all(clock.is_asleep(one.task) for one in attempts)
+        )
 
     def _waits_for_time(self, one: RunningJob) -> bool:
         if one.is_gathered:

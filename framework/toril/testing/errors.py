@@ -3,7 +3,7 @@
 TorilError
 └── TestKitError
     ├── StillBusyError      work that has not come to an end in a generous real time
-    ├── NeverEndsError      a job that `run_job` waits for and that nothing will bring to its end
+    ├── NeverEndsError      a job that somebody waits for and that nothing will bring to its end
     └── LeakError           what a testing module has left behind when it was closed
 
 """
@@ -25,13 +25,21 @@ class TestKitError(TorilError):
 class StillBusyError(TestKitError):
     """Workers were still busy after a generous real time, although the clock stood still."""
 
-    def __init__(self, queues: Sequence[str], running: Sequence[str], begun: int, patience_ms: int) -> None:
+    def __init__(
+        self, queues: Sequence[str], running: Sequence[str], begun: int, patience_ms: int, *, only_time_helps: bool = False
+    ) -> None:
         super().__init__(queues, running, begun, patience_ms)
         self.queues, self.running, self.begun, self.patience_ms = tuple(queues), tuple(running), begun, patience_ms
+        self.only_time_helps = only_time_helps
 
     def __str__(self) -> str:
         names = ", ".join(repr(name) for name in self.queues)
         what = "\n".join(f"  runs: {line}" for line in self.running) or "  no job runs at this moment"
+        if self.only_time_helps:
+            return (
+                f"the jobs that run in {names} wait for the clock, which stands still in a test:\n{what}\n"
+                'Await t.advance("…") instead, which runs jobs and lets time pass. The jobs that ran were put back.'
+            )
         return (
             f"still busy after {format_ms(self.patience_ms)} of real time: the workers of {names}, which have begun {self.begun} jobs "
             f"meanwhile.\n{what}\n"
@@ -41,17 +49,14 @@ class StillBusyError(TestKitError):
 
 
 class NeverEndsError(TestKitError):
-    """A job that `run_job` waits for won't come to its end by itself."""
+    """A job that `run_job` or `Job.result` waits for won't come to its end by itself; `advice` tells why, and what to do."""
 
-    def __init__(self, job_id: str, queue: str, state: str) -> None:
-        super().__init__(job_id, queue, state)
-        self.job_id, self.queue, self.state = job_id, queue, state
+    def __init__(self, job_id: str, queue: str, state: str, advice: str) -> None:
+        super().__init__(job_id, queue, state, advice)
+        self.job_id, self.queue, self.state, self.advice = job_id, queue, state, advice
 
     def __str__(self) -> str:
-        return (
-            f"job {self.job_id} of queue {self.queue!r} does not come to its end: it is {self.state}, and nothing is due that could change "
-            "that. Is the queue paused, or does the job wait for another one?"
-        )
+        return f"job {self.job_id} of queue {self.queue!r} does not come to its end: it is {self.state}, and {self.advice}"
 
 
 class LeakError(TestKitError):

@@ -40,6 +40,7 @@ from toril.testing.expectations import Expectation, expectation
 from toril.testing.leaks import LeakCheck
 from toril.testing.recording import RecordedJob, record
 from toril.testing.single_job import Ends, serving_queue
+from toril.testing.standstill import Standstill
 from toril.wire.commands import shift_ttls
 from toril.worker.executor import describe
 from toril.worker.worker import Worker
@@ -49,6 +50,8 @@ D = TypeVar("D")
 R = TypeVar("R")
 
 _LOOK_MS: Final = 20
+
+_NOTHING_DUE: Final = "nothing is due that could change that. Is the queue paused, or does the job wait for another one?"
 
 
 class TestingModule:
@@ -69,6 +72,8 @@ class TestingModule:
         self._added: list[RecordedJob] = []
         for queue in registered_queues(self.ctx):
             record(queue, self._added.append)
+            if isinstance(clock, FakeClock):
+                queue.result_watch = Standstill(queue, self.ctx.graph, clock, self._crew).watch
 
     @overload
     def get(self, token: Token[T]) -> T: ...
@@ -138,7 +143,7 @@ class TestingModule:
 
         Raises:
             InvalidOptionError: a queue has no processor here.
-            StillBusyError: it did not come to an end.
+            StillBusyError: it did not come to an end; soon, if what runs waits for the clock, which stands still.
         """
         check_served(self.ctx.graph, queues, "drain")
         async with self._crew.work(queues or self._crew.served(), beside_others=True) as workers:
@@ -244,7 +249,7 @@ class TestingModule:
                 raise JobFailedError(job.id, job.queue_name, found.failed_reason)
             stop_ms = None if clock is None else await self._crew.next_stop_ms(clock, workers)
             if loop.time() > give_up_at or (clock is not None and stop_ms is None):
-                raise NeverEndsError(job.id, job.queue_name, await job.get_state() or "removed")
+                raise NeverEndsError(job.id, job.queue_name, await job.get_state() or "removed", _NOTHING_DUE)
             if clock is None or stop_ms is None:
                 await real_sleep(_LOOK_MS)  # its events could wake us, but neither those of the clock nor of other processes
             else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from toril.di import Graph
 from toril.errors import InvalidOptionError
-from toril.modules.explorer import find_processors
+from toril.modules.explorer import handled_names
 from toril.modules.workers import check_served
 from toril.queues.job import Job
 from toril.queues.queue import Queue
@@ -20,11 +20,7 @@ def serving_queue(graph: Graph, name: str, queue: str | None) -> str:
     Raises:
         InvalidOptionError: none does, or several do; with what there is.
     """
-    handled = {
-        each: {handler.metadata.name for processor in processors for handler in processor.handlers}
-        for each, processors in find_processors(graph).items()
-    }
-    handled = {each: names for each, names in handled.items() if names}
+    handled = handled_names(graph)
     if queue is not None:
         check_served(graph, [queue], "queue")
         handled = {queue: handled[queue]}
