@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -11,6 +13,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 T = TypeVar("T")
+
+
+def seeded_random() -> random.Random:
+    """A source whose seed is printed where the test fails, and given again by the variable `TORIL_SEED`."""
+    seed = int(os.environ.get("TORIL_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+    print(f"TORIL_SEED={seed} repeats this run")  # noqa: T201
+    return random.Random(seed)
 
 
 def eventually_now(probe: Callable[[], T], *, within_s: float = 20) -> T:

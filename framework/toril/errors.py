@@ -307,7 +307,7 @@ class AddOutcomeUnknownError(TorilError):
         jobs = "a job" if self.count == 1 else f"{self.count} jobs"
         return (
             f"the reply to adding {jobs} to queue {self.queue!r} was lost ({self.reason}): the server may have added or not. "
-            "Give the job a job_id, so that a repeated add is ignored, and add again."
+            "Use add(…, idempotent=True), which is repeated and never adds twice, or give the job a job_id and add again."
         )
 
 

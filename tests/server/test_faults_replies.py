@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.proxy import Command, Cut, Proxy, at_random, is_command, is_script, nth
+from tests.support import seeded_random
 from toril.errors import AddOutcomeUnknownError, ServerError
 from toril.queues.job import Job
 from toril.queues.queue import Queue
@@ -208,12 +207,11 @@ async def test_an_add_whose_reply_is_lost_says_that_nobody_knows(proxy: Proxy, q
 
 
 async def test_under_random_cuts_five_thousand_jobs_run_exactly_once(proxy: Proxy, queue: Queue, outside: Queue) -> None:
-    seed = int(os.environ.get("TORIL_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
-    print(f"TORIL_SEED={seed} repeats this run")  # noqa: T201 -- shown where the test fails
+    source = seeded_random()
     handler = Counting()
     ids = [job.id for job in await outside.add_many([outside.job("x", {"n": n}) for n in range(5_000)])]
     turn, other = is_script("turn"), is_command("BZPOPMIN")
-    proxy.decide = at_random(random.Random(seed), 0.05, lambda command: turn(command) or other(command))
+    proxy.decide = at_random(source, 0.05, lambda command: turn(command) or other(command))
     async with Worker(queue, handler, WorkerOptions(concurrency=50, drain_delay="50ms")):
         await eventually(lambda: all_completed(outside, ids), timeout="50s")
     assert proxy.cuts > 0

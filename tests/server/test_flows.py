@@ -18,6 +18,7 @@ from toril import (
     JobDef,
     JobOptions,
     Queue,
+    QueueEvents,
     QueueModule,
     QueueOptions,
     WaitingChildrenError,
@@ -228,6 +229,21 @@ async def test_a_flow_whose_reply_is_lost_is_not_added_twice(toril_server_url: s
             await flows.add(flow_job("render", queue="videos", children=[flow_job("a", queue="images")]))
         async with Queue("images", prefix=prefix, url=toril_server_url) as images:
             assert await images.get_waiting_count() == 1
+
+
+@pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.AFTER, Cut.LATE])
+async def test_an_idempotent_flow_is_added_again_and_only_once(toril_server_url: str, prefix: str, cut: Cut) -> None:
+    async with Proxy(toril_server_url) as proxy, FlowProducer(prefix=prefix, url=proxy.url) as flows:
+        proxy.decide = nth(1, is_script("add_flow"), cut)
+        node = await flows.add(flow_job("render", queue="videos", children=[flow_job("a", queue="images")]), idempotent=True)
+        async with Queue("images", prefix=prefix, url=toril_server_url) as images, QueueEvents(images, last_event_id="0") as events:
+            [child] = await images.get_waiting()
+            assert child.id == node.children[0].job.id
+            await child.remove()  # as a worker would that keeps nothing
+            await proxy.deliver_late()
+            assert await images.get_waiting_count() == 0
+            heard = [(await anext(events)).event_name for _ in range(3)]
+        assert heard == ["added", "waiting", "removed"]
 
 
 async def test_what_cant_be_a_flow_is_refused_before_anything_is_sent(flows: FlowProducer, images: Queue) -> None:

@@ -11,13 +11,15 @@ import pytest
 from pydantic import BaseModel
 
 from tests.bench import T0, Bench
-from tests.proxy import Cut, Proxy, is_command, is_script, nth
+from tests.proxy import Cut, Proxy, at_random, is_command, is_script, nth
+from tests.support import seeded_random
 from toril.errors import (
     AddOutcomeUnknownError,
     InvalidDurationError,
     InvalidOptionError,
     InvalidPayloadError,
     NotJsonError,
+    ParentError,
     PayloadTooLargeError,
     ServerUnreachableError,
 )
@@ -275,6 +277,41 @@ async def test_an_add_with_an_id_may_be_repeated_after_a_lost_reply(toril_server
             await queue.add("n", job_id="once")
         await queue.add("n", job_id="once")
         assert await queue.get_job_counts() == dict.fromkeys(await queue.get_job_counts(), 0) | {"waiting": 1}
+
+
+@pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.AFTER, Cut.LATE])
+async def test_an_idempotent_add_is_repeated_and_adds_once(toril_server_url: str, prefix: str, cut: Cut) -> None:
+    """Also if the first one was only late, and comes after the second."""
+    async with Proxy(toril_server_url) as proxy, Queue("q", prefix=prefix, url=proxy.url) as queue:
+        proxy.decide = nth(1, is_script("add"), cut)
+        job = await queue.add("n", {"i": 1}, idempotent=True)
+        await proxy.deliver_late()
+        assert sum(map(is_script("add"), proxy.commands)) == 2
+        assert [(one.id, one.data) for one in await queue.get_waiting()] == [(job.id, {"i": 1})]
+        later = await queue.add("n", {"i": 1}, idempotent=True)  # another call is another add
+        assert later.id != job.id
+
+
+async def test_thousands_of_idempotent_adds_under_random_cuts_add_each_job_once(toril_server_url: str, prefix: str) -> None:
+    async with Proxy(toril_server_url) as proxy, Queue("q", prefix=prefix, url=proxy.url) as queue:
+        proxy.decide = at_random(seeded_random(), 0.1, is_script("add"))
+        bulk = await queue.add_many([queue.job("n", {"i": i}) for i in range(3_500)], idempotent=True)
+        single = [await queue.add("n", {"i": i}, idempotent=True) for i in range(3_500, 3_600)]
+        assert proxy.cuts > 0
+        waiting = await queue.get_waiting()
+        assert [job.data["i"] for job in waiting] == list(range(3_600))
+        assert [job.id for job in waiting] == [job.id for job in (*bulk, *single)]
+
+
+async def test_an_idempotent_add_that_is_refused_is_refused_again(toril_server_url: str, prefix: str) -> None:
+    """A child whose id has another parent: the answer is the same, not a second try."""
+    async with Proxy(toril_server_url) as proxy, Queue("q", prefix=prefix, url=proxy.url) as queue:
+        parents = [await queue.add("parent", delay="1h") for _ in range(2)]
+        await queue.add("child", job_id="once", parent=parents[0])
+        proxy.decide = nth(1, is_script("add"), Cut.AFTER)
+        with pytest.raises(ParentError, match="another parent"):
+            await queue.add("child", job_id="once", parent=parents[1], idempotent=True)
+        assert proxy.cuts == 1
 
 
 async def test_without_a_server_an_add_says_so(prefix: str) -> None:

@@ -111,6 +111,7 @@ class QueueAdding(Generic[DataT, ResultT]):
         *,
         options: JobOptions | None = None,
         parent: Job[Any, Any] | None = None,
+        idempotent: bool = False,
         **fields: Unpack[JobOptionFields],
     ) -> Job[D, R]: ...
 
@@ -121,6 +122,7 @@ class QueueAdding(Generic[DataT, ResultT]):
         *,
         options: JobOptions | None = None,
         parent: Job[Any, Any] | None = None,
+        idempotent: bool = False,
         **fields: Unpack[JobOptionFields],
     ) -> Job[None, R]: ...
 
@@ -132,6 +134,7 @@ class QueueAdding(Generic[DataT, ResultT]):
         *,
         options: JobOptions | None = None,
         parent: Job[Any, Any] | None = None,
+        idempotent: bool = False,
         **fields: Unpack[JobOptionFields],
     ) -> Job[DataT, ResultT]: ...
 
@@ -143,6 +146,7 @@ class QueueAdding(Generic[DataT, ResultT]):
         *,
         options: JobOptions | None = None,
         parent: Job[Any, Any] | None = None,
+        idempotent: bool = False,
         **fields: Unpack[JobOptionFields],
     ) -> Job[DataT, ResultT]: ...
 
@@ -153,6 +157,7 @@ class QueueAdding(Generic[DataT, ResultT]):
         *,
         options: JobOptions | None = None,
         parent: Job[Any, Any] | None = None,
+        idempotent: bool = False,
         **fields: Unpack[JobOptionFields],
     ) -> Job[Any, Any]:
         """Add a job.
@@ -163,6 +168,8 @@ class QueueAdding(Generic[DataT, ResultT]):
                 process knows the type that the name's handler takes, the data must fit it, too.
             options: how the job is treated; laid over what handler, definition and queue say.
             parent: a job, in whatever state, that is to wait for this one, too: see `WaitingChildrenError`.
+            idempotent: send it again if the reply is lost (for 5 s), and let the server see to it that it adds once. Costs a small key
+                that lives for 10 minutes.
             fields: the same as keywords, laid over `options`: `delay="5m", attempts=3, backoff=exponential("1s")`.
 
         Returns:
@@ -173,12 +180,12 @@ class QueueAdding(Generic[DataT, ResultT]):
             ParentError: the parent doesn't exist (nothing was added), or a job with this id has another one.
             ServerUnreachableError: nothing was added.
             AddOutcomeUnknownError: the reply was lost, so the job may or may not have been added. Adding again with the same
-                `job_id` is safe.
+                `job_id` is safe; with `idempotent` that was tried already, and the server did not come back in time.
         """
-        jobs = await self.add_many([self.job(name, data, options=options, parent=parent, **fields)])
+        jobs = await self.add_many([self.job(name, data, options=options, parent=parent, **fields)], idempotent=idempotent)
         return jobs[0]
 
-    async def add_many(self, jobs: Iterable[JobDraft[D, R]]) -> list[Job[D, R]]:
+    async def add_many(self, jobs: Iterable[JobDraft[D, R]], *, idempotent: bool = False) -> list[Job[D, R]]:
         """Add many jobs in one round trip (1,000 at a time), in order: `add_many([queue.job("a", {...}), queue.job("b", {...})])`.
 
         All are checked before the first is sent, so that a bad one leaves nothing behind. Raises what `add` raises.
@@ -189,7 +196,7 @@ class QueueAdding(Generic[DataT, ResultT]):
         encoded = [self._encode(index, len(drafts), draft, now_ms) for index, draft in enumerate(drafts)]
         if not encoded:
             return []
-        ids = await commands.add(encoded, now_ms)
+        ids = await commands.add(encoded, now_ms, idempotent=idempotent)
         if self.on_added:
             for job_id, job in zip(ids, encoded, strict=True):
                 for note in tuple(self.on_added):

@@ -119,7 +119,7 @@ class FlowProducer:
         self._stack = AsyncExitStack()
         self._is_closed = False
 
-    async def add(self, flow: FlowJob) -> JobNode:
+    async def add(self, flow: FlowJob, *, idempotent: bool = False) -> JobNode:
         """Add a tree of jobs, all or none, in one step.
 
         A job without an id of its own gets a random one. A child whose id exists already is adopted if it has no other parent that
@@ -129,9 +129,9 @@ class FlowProducer:
             InvalidOptionError, InvalidPayloadError, NotJsonError, PayloadTooLargeError: nothing was sent.
             AddOutcomeUnknownError, ServerUnreachableError: as `Queue.add`.
         """
-        return (await self.add_many([flow]))[0]
+        return (await self.add_many([flow], idempotent=idempotent))[0]
 
-    async def add_many(self, flows: Iterable[FlowJob]) -> list[JobNode]:
+    async def add_many(self, flows: Iterable[FlowJob], *, idempotent: bool = False) -> list[JobNode]:
         """Add several trees, each in a step of its own; all are checked before the first is sent. Raises what `add` raises."""
         server = await self._open()
         now_ms = self._clock.now_ms()
@@ -143,7 +143,7 @@ class FlowProducer:
         for plan in plans:
             order = list(_levels(plan))
             sent = [FlowNode(node.queue.keys.base, _encoded(node), bool(node.children)) for node in order]
-            await plan.queue.commands.add_flow(sent, now_ms)
+            await plan.queue.commands.add_flow(sent, now_ms, idempotent=idempotent)
             nodes.append(_node(plan))
         return nodes
 

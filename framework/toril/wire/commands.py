@@ -6,6 +6,7 @@ Everything that goes in or comes out is in our own words; the scripts and the re
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -32,25 +33,27 @@ class QueueCommands(JobCommands):
 
     # ── adding ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def add(self, jobs: Sequence[NewJob], now_ms: int) -> list[str]:
+    async def add(self, jobs: Sequence[NewJob], now_ms: int, *, idempotent: bool = False) -> list[str]:
         """Add jobs in order and return their ids; a job whose custom id exists already is left as it is, and of one that its
         deduplication keeps out the id is that of the job that stands for it.
 
         Delays count from `now_ms`.
 
         Raises:
-            AddOutcomeUnknownError: the reply was lost; the add is not repeated, since that could add twice.
+            AddOutcomeUnknownError: the reply was lost. The add is not repeated, since that could add twice; an `idempotent` one is, for
+                some seconds: the server knows by a token whether it has done it, for 10 minutes.
             ServerUnreachableError: nothing was sent.
         """
         ids: list[str] = []
         for start in range(0, len(jobs), ADD_BATCH):
             batch = jobs[start : start + ADD_BATCH]
-            args: list[Argument] = [now_ms]
+            token = secrets.token_hex(12) if idempotent else ""
+            args: list[Argument] = [now_ms, token]
             for job in batch:
                 args += (job.name, job.data, job.opts, job.timestamp_ms, job.delay_ms, job.priority, 1 if job.lifo else 0)
                 args += (job.job_id, job.deduplication, job.parent_key, job.parent)
             try:
-                reply: list[Any] = await self._commands.run(scripts.load("add"), self._bases, *args)
+                reply: list[Any] = await self._commands.run(scripts.load("add"), self._bases, *args, repeatable=idempotent)
             except ReplyLostError as error:
                 raise AddOutcomeUnknownError(self.keys.queue, len(jobs) - start, error.reason) from error
             if isinstance(reply[0], int):
@@ -58,7 +61,7 @@ class QueueCommands(JobCommands):
             ids += map(id_text, reply)
         return ids
 
-    async def add_flow(self, jobs: Sequence[FlowNode], now_ms: int) -> list[str | None]:
+    async def add_flow(self, jobs: Sequence[FlowNode], now_ms: int, *, idempotent: bool = False) -> list[str | None]:
         """Add a tree of jobs that wait for each other, all or none, in the order of its levels; this is the root's queue.
 
         Returns:
@@ -68,13 +71,13 @@ class QueueCommands(JobCommands):
             ParentError: the root's own parent doesn't exist.
             AddOutcomeUnknownError, ServerUnreachableError: as `add`.
         """
-        args: list[Argument] = [now_ms]
+        args: list[Argument] = [now_ms, secrets.token_hex(12) if idempotent else ""]
         for node in jobs:
             job = node.job
             args += (node.base, job.name, job.data, job.opts, job.timestamp_ms, job.delay_ms, job.priority, 1 if job.lifo else 0)
             args += (job.job_id, job.deduplication, job.parent_key, job.parent, 1 if node.has_children else 0)
         try:
-            reply: Any = await self._commands.run(scripts.load("add_flow"), self._bases, *args)
+            reply: Any = await self._commands.run(scripts.load("add_flow"), self._bases, *args, repeatable=idempotent)
         except ReplyLostError as error:
             raise AddOutcomeUnknownError(self.keys.queue, len(jobs), error.reason) from error
         if isinstance(reply, int):

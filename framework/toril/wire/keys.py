@@ -95,6 +95,10 @@ class QueueKeys:
         """Why a running job is to be cancelled."""
         return f"{self.own}cancel:{job_id}"
 
+    def added(self, token: str) -> str:
+        """What an idempotent add was answered, for 10 minutes."""
+        return f"{self.own}added:{token}"
+
     def replayed(self, letter_id: str) -> str:
         """The id of the job that a dead letter became, for a day."""
         return f"{self.own}replayed:{letter_id}"

@@ -5,19 +5,24 @@ Adds a tree of jobs that wait for each other, all or none, level by level (wire 
 KEYS[1]  base of the root's queue; the others' keys share its slot
 KEYS[2]  base of our own keys there
 ARGV[1]  now, ms
-ARGV[2]  then for each job thirteen values: base of its queue, name, data, opts, timestamp, delay, priority, lifo (1 or 0), id,
+ARGV[2]  a token that makes the add repeatable, or ""
+ARGV[3]  then for each job thirteen values: base of its queue, name, data, opts, timestamp, delay, priority, lifo (1 or 0), id,
          deduplication as JSON or "", parent's full key or "", `parent` as the child's hash has it, has children (1 or 0)
 Returns  for each job its id, or -7 if a job with its id has another parent; -5 alone if the root's parent isn't there
 ]]
 -- include add_job
+-- include answered
 
 local now = tonumber(ARGV[1])
+local token = ARGV[2]
+local before = answered(KEYS[2], token)
+if before then return before end
 local root = open_queue(KEYS[1])
-local parent_of_root = unpack(ARGV, 12, 12)
+local parent_of_root = unpack(ARGV, 13, 13)
 if parent_of_root ~= "" and call("EXISTS", parent_of_root) == 0 then return -5 end
 
 local ids, queues, parents = {}, {}, {}
-for i = 2, #ARGV, 13 do
+for i = 3, #ARGV, 13 do
   local base, name, data, opts, timestamp, delay, priority, lifo, custom, rule, parent_key, parent, has_children = unpack(ARGV, i, i + 12)
   local q = queue_of(root, base)
   queues[base] = q
@@ -38,4 +43,4 @@ end
 for _, q in pairs(queues) do
   ring_for(q)
 end
-return ids
+return answer(KEYS[2], token, ids)
