@@ -5,19 +5,36 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.interop.peer import NodePeer
 from toril import Queue
 
+MODULES: Final = Path(__file__).parent / "node_modules"
+
+
+@pytest.fixture(scope="session")
+def node_is_there() -> None:
+    """Skip where Node or its libraries are missing."""
+    if shutil.which("node") is None or not (MODULES / ".package-lock.json").exists():
+        pytest.skip("needs Node 20 and the npm packages of tests/interop: make interop")
+
 
 @pytest.fixture
-async def node(toril_server_url: str, toril_prefix: str) -> AsyncIterator[NodePeer]:
-    """The real BullMQ, on the test's server and prefix."""
-    if shutil.which("node") is None or not (Path(__file__).parent / "node_modules/bullmq").is_dir():
-        pytest.skip("needs Node and the npm package bullmq: make interop")
+async def node(node_is_there: None, toril_server_url: str, toril_prefix: str) -> AsyncIterator[NodePeer]:
+    """The real BullMQ 6, on the test's server and prefix."""
     async with NodePeer(toril_server_url, toril_prefix) as peer:
+        yield peer
+
+
+@pytest.fixture(params=["bullmq", "bullmq5"])
+async def each_node(
+    request: pytest.FixtureRequest, node_is_there: None, toril_server_url: str, toril_prefix: str
+) -> AsyncIterator[NodePeer]:
+    """The real BullMQ 6, and once more the last 5.x."""
+    async with NodePeer(toril_server_url, toril_prefix, library=request.param) as peer:
         yield peer
 
 

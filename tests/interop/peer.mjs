@@ -1,79 +1,110 @@
-// The real BullMQ as a peer of the tests: does what it is told by lines of JSON on its input, and answers on its output.
-//
-//     {"id": 1, "op": "add", "queue": "q", "name": "n", "data": {…}, "opts": {…}}  ─►  {"id": 1, "result": …} or {"id": 1, "error": "…"}
-//     workers and followers also write {"event": "completed", …} on their own
-import readline from 'node:readline';
-import { FlowProducer, Queue, QueueEvents, Worker } from 'bullmq';
+// The real BullMQ as a peer of the tests: does what it is told by lines of JSON (`lines.mjs`).
+// Its workers say {"event": "ran", …} after each job, and those who follow a queue say each of its events.
+import { say, serve } from './lines.mjs';
 
-const { connection, prefix } = JSON.parse(process.env.PEER);
+const { connection, prefix, library } = JSON.parse(process.env.PEER);
+const { FlowProducer, Queue, QueueEvents, UnrecoverableError, Worker } = await import(library);
+
+const EVENTS = [
+  'active', 'added', 'cleaned', 'completed', 'debounced', 'deduplicated', 'delayed', 'drained', 'duplicated', 'failed', 'paused', 'progress',
+  'removed', 'resumed', 'retries-exhausted', 'stalled', 'waiting', 'waiting-children',
+];
 const queues = new Map();
 const workers = new Map();
 const followers = new Map();
 const flows = new FlowProducer({ connection, prefix });
 
-const say = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
-
-function queueOf(name) {
-  if (!queues.has(name)) queues.set(name, new Queue(name, { connection, prefix }));
-  return queues.get(name);
+// Each is made once.
+function kept(map, name, make) {
+  if (!map.has(name)) map.set(name, make());
+  return map.get(name);
 }
+const queueOf = (name) => kept(queues, name, () => new Queue(name, { connection, prefix }));
+const eventsOf = (name) => kept(followers, name, () => new QueueEvents(name, { connection, prefix }));
+const jobOf = async (queue, id) => {
+  const job = await queueOf(queue).getJob(id);
+  if (!job) throw new Error(`no job ${id}`);
+  return job;
+};
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-function eventsOf(name) {
-  if (!followers.has(name)) followers.set(name, new QueueEvents(name, { connection, prefix }));
-  return followers.get(name);
-}
-
-// What a job's data asks of whoever runs it.
+// What a job's data asks of whoever runs it; `handle` in `handling.py` does the same.
 async function handle(job) {
-  if (job.data.progress !== undefined) await job.updateProgress(job.data.progress);
-  if (job.data.log !== undefined) await job.log(job.data.log);
-  if (job.data.fail && job.attemptsMade < job.data.fail) throw new Error(`asked to fail: ${job.attemptsMade + 1}`);
-  if (job.data.hang) await new Promise((resolve) => setTimeout(resolve, job.data.hang));
-  if (job.data.sum) return Object.values(await job.getChildrenValues()).reduce((total, value) => total + value, 0);
-  return job.data.returns ?? { by: 'node', attempts: job.attemptsMade };
+  const started = Date.now();
+  const { progress, log, fail, giveUp, sleepFor, sum, returns } = job.data;
+  if (progress !== undefined) await job.updateProgress(progress);
+  if (log !== undefined) await job.log(log);
+  if (giveUp) throw new UnrecoverableError('gives up');
+  if (fail && job.attemptsMade < fail) throw new Error(`asked to fail: ${job.attemptsMade + 1}`);
+  if (sleepFor) await sleep(sleepFor);
+  if (sum) return Object.values(await job.getChildrenValues()).reduce((total, value) => total + value, 0);
+  return returns ?? { by: 'node', attempts: job.attemptsMade, started, ended: Date.now() };
 }
 
 const shown = (job) =>
   job && {
     id: job.id, name: job.name, data: job.data, opts: job.opts, progress: job.progress, returnvalue: job.returnvalue,
     failedReason: job.failedReason, stacktrace: job.stacktrace, attemptsMade: job.attemptsMade, priority: job.priority, delay: job.delay,
-    processedBy: job.processedBy, finishedOn: job.finishedOn, timestamp: job.timestamp,
+    processedBy: job.processedBy, processedOn: job.processedOn, finishedOn: job.finishedOn, timestamp: job.timestamp,
+    stalledCounter: job.stalledCounter, parentKey: job.parentKey, deduplicationId: job.deduplicationId,
   };
 
 const operations = {
+  // jobs
   add: async ({ queue, name, data, opts }) => shown(await queueOf(queue).add(name, data, opts)),
   addBulk: async ({ queue, jobs }) => (await queueOf(queue).addBulk(jobs)).map((job) => job.id),
+  get: async ({ queue, id }) => shown(await queueOf(queue).getJob(id)),
+  state: async ({ queue, id }) => (await queueOf(queue).getJob(id))?.getState(),
+  logs: async ({ queue, id }) => queueOf(queue).getJobLogs(id),
+  retry: async ({ queue, id, state }) => (await jobOf(queue, id)).retry(state),
+  promote: async ({ queue, id }) => (await jobOf(queue, id)).promote(),
+  remove: async ({ queue, id }) => queueOf(queue).remove(id),
+  waitUntilFinished: async ({ queue, id, ttl }) => {
+    const events = eventsOf(queue);
+    await events.waitUntilReady();
+    return (await jobOf(queue, id)).waitUntilFinished(events, ttl);
+  },
+
+  // flows
   addFlow: async ({ flow }) => (await flows.add(flow)).job.id,
   getFlow: async ({ queue, id }) => {
     const tree = (node) => ({ name: node.job.name, children: (node.children ?? []).map(tree) });
     return tree(await flows.getFlow({ queueName: queue, id, prefix }));
   },
+  children: async ({ queue, id }) => {
+    const job = await jobOf(queue, id);
+    return { values: await job.getChildrenValues(), ignored: await job.getIgnoredChildrenFailures() };
+  },
+
+  // queues
+  counts: async ({ queue }) => queueOf(queue).getJobCounts(),
+  workers: async ({ queue }) => (await queueOf(queue).getWorkers()).map((worker) => worker.rawname),
+  metrics: async ({ queue, state }) => queueOf(queue).getMetrics(state),
+  pause: async ({ queue }) => queueOf(queue).pause(),
+  resume: async ({ queue }) => queueOf(queue).resume(),
+  isPaused: async ({ queue }) => queueOf(queue).isPaused(),
+  clean: async ({ queue, grace, limit, type }) => queueOf(queue).clean(grace, limit, type),
+  setGlobalConcurrency: async ({ queue, concurrency }) => queueOf(queue).setGlobalConcurrency(concurrency),
+  setGlobalRateLimit: async ({ queue, max, duration }) => queueOf(queue).setGlobalRateLimit(max, duration),
   upsertScheduler: async ({ queue, scheduler, repeat, template }) =>
     shown(await queueOf(queue).upsertJobScheduler(scheduler, repeat, template)),
   schedulers: async ({ queue }) => queueOf(queue).getJobSchedulers(),
   removeScheduler: async ({ queue, scheduler }) => queueOf(queue).removeJobScheduler(scheduler),
-  get: async ({ queue, id }) => shown(await queueOf(queue).getJob(id)),
-  state: async ({ queue, id }) => (await queueOf(queue).getJob(id))?.getState(),
-  logs: async ({ queue, id }) => queueOf(queue).getJobLogs(id),
-  counts: async ({ queue }) => queueOf(queue).getJobCounts(),
-  workers: async ({ queue }) => (await queueOf(queue).getWorkers()).map((worker) => worker.rawname),
-  metrics: async ({ queue, state }) => queueOf(queue).getMetrics(state),
-  retry: async ({ queue, id, state }) => (await queueOf(queue).getJob(id)).retry(state),
-  promote: async ({ queue, id }) => (await queueOf(queue).getJob(id)).promote(),
-  remove: async ({ queue, id }) => queueOf(queue).remove(id),
-  pause: async ({ queue }) => queueOf(queue).pause(),
-  resume: async ({ queue }) => queueOf(queue).resume(),
-  isPaused: async ({ queue }) => queueOf(queue).isPaused(),
-  setGlobalConcurrency: async ({ queue, concurrency }) => queueOf(queue).setGlobalConcurrency(concurrency),
-  waitUntilFinished: async ({ queue, id, ttl }) => {
-    const events = eventsOf(queue);
-    await events.waitUntilReady();
-    return (await queueOf(queue).getJob(id)).waitUntilFinished(events, ttl);
+  // Any command on the queue's own connection; {"base64": …} stands for bytes.
+  raw: async ({ queue, command }) => {
+    const [name, ...rest] = command.map((part) => (part.base64 === undefined ? part : Buffer.from(part.base64, 'base64')));
+    return (await queueOf(queue).client).call(name, ...rest);
   },
+
+  // events and workers
   follow: async ({ queue }) => {
     const events = eventsOf(queue);
-    for (const name of ['completed', 'failed', 'progress', 'delayed', 'removed', 'drained', 'stalled']) {
-      events.on(name, (fields, streamId) => say({ event: name, queue, fields, streamId }));
+    for (const name of EVENTS) {
+      // `drained`, `paused` and `resumed` have no fields worth a name: then the stream's id may come first
+      events.on(name, (fields, streamId) => {
+        const hasFields = typeof fields === 'object';
+        say({ event: name, queue, fields: hasFields ? fields : {}, streamId: hasFields ? streamId : fields });
+      });
     }
     await events.waitUntilReady();
   },
@@ -88,14 +119,18 @@ const operations = {
     await workers.get(queue)?.close();
     workers.delete(queue);
   },
+  // Takes a job as a worker that then forgets it, and whose lock lasts so long.
+  claimAndForget: async ({ queue, lock }) => {
+    const worker = new Worker(queue, null, { connection, prefix, lockDuration: lock });
+    const job = await worker.getNextJob('forgetful');
+    await worker.close();
+    return job?.id;
+  },
+  // Never lets the process do anything again.
+  hang: () => {
+    say({ event: 'hangs' });
+    setImmediate(() => { for (;;); });
+  },
 };
 
-readline.createInterface({ input: process.stdin }).on('line', async (line) => {
-  const { id, op, ...args } = JSON.parse(line);
-  try {
-    say({ id, result: (await operations[op](args)) ?? null });
-  } catch (error) {
-    say({ id, error: String(error?.message ?? error) });
-  }
-}).on('close', () => process.exit(0));
-say({ event: 'ready' });
+serve(operations);

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.interop.handling import handle, is_state
 from tests.interop.peer import NodePeer
 from toril import (
     Deduplication,
@@ -27,20 +28,6 @@ from toril.testing import eventually
 JOBS = 10_000
 
 
-async def handle(job: Job) -> Any:  # noqa: ANN401 -- what the job asks for
-    """The same as the peer's handler."""
-    data = job.data
-    if "progress" in data:
-        await job.update_progress(data["progress"])
-    if "log" in data:
-        await job.log(data["log"])
-    if data.get("fail") and job.attempts_made < data["fail"]:
-        raise ValueError(f"asked to fail: {job.attempts_made + 1}")
-    if data.get("sum"):
-        return sum((await job.get_children_values()).values())
-    return data.get("returns", {"by": "toril", "attempts": job.attempts_made})
-
-
 # ── one side adds, the other one runs ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -51,17 +38,14 @@ async def test_jobs_that_are_added_here_run_in_node_with_their_options(node: Nod
     third = await queue.add("c", {"fail": 9}, attempts=2, backoff=fixed("1ms"))
     later = await queue.add("d", {}, delay="300ms", remove_on_complete=True)
     results = [await job.result(timeout="20s") for job in (first, second, later)]
-    assert results == ["é", {"by": "node", "attempts": 2}, {"by": "node", "attempts": 0}]
-    await eventually(lambda: _is_state(third, "failed"))
+    assert results[0] == "é"
+    assert [(result["by"], result["attempts"]) for result in results[1:]] == [("node", 2), ("node", 0)]
+    await eventually(lambda: is_state(third, "failed"))
     for job in (first, third):
         await job.refresh()
     assert (first.progress, first.processed_by, (await first.get_logs()).rows) == ({"done": 1}, "bull", ["a row"])
     assert (third.failed_reason, third.attempts_made, len(third.stack_trace)) == ("asked to fail: 2", 2, 2)
     assert await later.get_state() is None
-
-
-async def _is_state(job: Job, state: str) -> None:
-    assert await job.get_state() == state
 
 
 # ── both at once ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -214,8 +198,8 @@ async def test_deduplication_keeps_the_others_jobs_out(node: NodePeer, queue: Qu
 
 async def test_the_jobs_of_a_node_worker_that_is_killed_run_here(node: NodePeer, queue: Queue) -> None:
     await node.ask("work", queue="q", options={"lockDuration": 1_000, "stalledInterval": 1_000})
-    job = await queue.add("a", {"hang": 60_000})
-    await eventually(lambda: _is_state(job, "active"))
+    job = await queue.add("a", {"sleepFor": 60_000})
+    await eventually(lambda: is_state(job, "active"))
     node.kill()
     ran: list[str] = []
 
