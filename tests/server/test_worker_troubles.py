@@ -294,6 +294,22 @@ async def test_a_run_that_is_cancelled_again_while_it_closes_leaves_nothing_open
         await eventually(only_the_queues_own)
 
 
+async def test_a_run_that_is_cancelled_at_each_of_its_steps_leaves_nothing_open(toril_server_url: str, prefix: str) -> None:
+    async def handle(job: Job) -> None: ...
+
+    async with Queue("closing", prefix=prefix, url=toril_server_url) as queue:
+        worker = Worker(queue, handle)
+        run = asyncio.create_task(worker.run())
+        job = await queue.add("x")
+        await worker.wait_until_idle()
+        assert len(queue.server.open_connections) >= 3  # the queue's, a lane's, the doorbell's
+        while not run.done():
+            run.cancel()
+            await asyncio.sleep(0)
+        assert len(queue.server.open_connections) == 1
+        assert await job.get_state() == "completed"
+
+
 def thread_names() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
 

@@ -213,15 +213,18 @@ class Worker(EventSource):
                         task.cancel()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
-            await run_to_end(children.aclose(force=self._is_forced))
-            await run_to_end(self._close(bell_connection, *(lane.connection for lane in lanes)))
+            # All in one: who cancels again during a first step must not keep the second from being taken.
+            await run_to_end(self._close(children, [bell_connection, *(lane.connection for lane in lanes)]))
 
-    async def _close(self, *connections: Connection) -> None:
+    async def _close(self, children: Children, connections: list[Connection]) -> None:
         try:
-            await self.listeners.aclose()
+            await children.aclose(force=self._is_forced)
         finally:
-            for connection in connections:
-                await connection.aclose()
+            try:
+                await self.listeners.aclose()
+            finally:
+                for connection in connections:
+                    await connection.aclose()
 
     def ask_to_stop(self, *, force: bool = False) -> None:
         """Begin to stop, from anywhere in the loop; returns at once. `force`: don't wait for jobs to end by themselves."""
