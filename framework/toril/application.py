@@ -29,7 +29,7 @@ from toril.di.overrides import NO_OVERRIDES
 from toril.di.places import Namespace
 from toril.durations import Duration, optional_ms, to_ms
 from toril.errors import QueueClosedError
-from toril.modules.checks import check_processors
+from toril.modules.checks import check_processors, check_undecorated
 from toril.modules.connections import close_queues, find, reach_server
 from toril.modules.decorators import ProcessorFields
 from toril.modules.fleet import Fleet, check_fleet_listeners
@@ -131,7 +131,7 @@ class WorkerFactory:
         return app
 
 
-FEATURE_CHECKS: Final = (check_processors, check_schedules, check_dead_letters, check_fleet_listeners)
+FEATURE_CHECKS: Final = (check_processors, check_undecorated, check_schedules, check_dead_letters, check_fleet_listeners)
 """The rules for modules that are a part of an application, as in a test."""
 
 CHECKS: Final = (*FEATURE_CHECKS, check_schedule_module)

@@ -150,6 +150,39 @@ async def test_what_cant_work_is_found_at_start() -> None:
     assert InvalidProcessorError.__name__ in texts[0]
 
 
+class Mistyped:
+    @on_global_queue_completed("work")
+    async def completed(self, event: FailedEvent) -> None: ...
+
+    @on_global_queue_paused("work")
+    @on_global_queue_added("work")
+    async def several(self, event: AddedEvent) -> None: ...
+
+    @on_global_queue_failed("work")
+    async def failed(self, job: Job) -> None: ...
+
+    @on_global_queue_drained("work")
+    async def drained(self, event: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore[reportUndefinedVariable, reportUnknownParameterType]
+
+    @on_global_queue_stalled("work")
+    async def whatever(self, event: Event, *more: int) -> None: ...
+
+
+async def test_the_annotation_of_an_event_is_checked_at_start_as_those_of_handlers_are() -> None:
+    with pytest.raises(GraphErrors) as caught:
+        await Test.create_testing_module(imports=[QueueModule.register_queue("work")], providers=[Mistyped]).compile()
+    told = {error.processor: error for error in caught.value.errors if isinstance(error, InvalidProcessorError)}
+    assert set(told) == {"Mistyped.completed", "Mistyped.several", "Mistyped.failed", "Mistyped.drained"}
+    assert told["Mistyped.completed"].reason == (
+        "`event: FailedEvent` does not fit @on_global_queue_completed, which is called with a CompletedEvent: "
+        "write `event: CompletedEvent` (from toril.queues.events)"
+    )
+    assert "called with a PausedEvent" in told["Mistyped.several"].reason
+    assert "`job: Job` does not fit @on_global_queue_failed" in told["Mistyped.failed"].reason
+    assert "'Nowhere'" in told["Mistyped.drained"].reason
+    assert "test_fleet_listeners.py:" in told["Mistyped.drained"].place
+
+
 def test_brackets_are_needed() -> None:
     with pytest.raises(InvalidOptionError, match="name the queue"):
         on_global_queue_completed(print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # as one may write it

@@ -445,12 +445,22 @@ class Logging:
     @process()
     async def run(self, job: Job) -> None:
         self.log.info("in the handler", extra="field")
+        if job.name == "fails once" and job.attempt == 1:
+            raise LookupError
         if job.name == "loses its lock":
             await job.queue.server.commands.call("DEL", job.queue.keys.lock(job.id))
 
     @on_queue_active()
     async def active(self, job: Job) -> None:
         self.log.info("in a listener")
+
+    @on_queue_failed()
+    async def failed(self, job: Job, error: BaseException, final: bool) -> None:
+        self.log.info(f"failed {job.attempt}")
+
+    @on_queue_completed()
+    async def completed(self, job: Job, result: object) -> None:
+        self.log.info(f"completed {job.attempt}")
 
     @on_queue_error()
     async def trouble(self, error: Exception) -> None:
@@ -467,7 +477,19 @@ async def test_a_job_logger_tells_which_job_it_is_in_handler_and_listener(caplog
         job = await t.queue("images").add("x", {})
         await t.drain()
     bound = {"queue": "images", "job_id": job.id, "job_name": "x", "attempt": 1}
-    assert events(caplog) == {"in the handler": {**bound, "extra": "field"}, "in a listener": bound}
+    assert events(caplog) == {"in the handler": {**bound, "extra": "field"}, "in a listener": bound, "completed 1": bound}
+
+
+async def test_a_listener_that_hears_of_an_attempts_end_logs_the_attempt_that_ended(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "toril.job")
+    async with await compiled(Logging) as t:
+        job = await t.queue("images").add("fails once", {}, attempts=2)
+        await t.drain()
+        found = await t.queue("images").get_job(job.id)
+    assert {event: fields["attempt"] for event, fields in events(caplog).items()} == {
+        "in the handler": 2, "in a listener": 2, "failed 1": 1, "completed 2": 2,
+    }  # fmt: skip
+    assert (job.attempt, found.attempt, found.log_fields()["attempt"]) == (1, 2, 2)
 
 
 async def test_a_job_logger_in_an_error_listener_tells_queue_and_event(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -345,3 +346,20 @@ async def test_payloads_of_unknown_names_are_whatever_json_holds(queue: Queue) -
     assert (await queue.get_job(job.id)).data == ["anything", 1, None]
     known = await queue.add("known", 5, backoff=exponential("1s"))
     assert (await queue.get_job(known.id)).data == 5
+
+
+async def test_a_name_that_no_handler_of_the_application_takes_is_warned_of_once(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
+    await queue.add("anything")  # nothing is known about this queue: others serve it
+    queue.register_payload("resize")
+    with caplog.at_level(logging.WARNING, "toril"):
+        await queue.add("resize")
+        await queue.add(JobDef("resizze"))
+        await queue.add_many([queue.job("resizze"), queue.job("resize")])
+    [record] = caplog.records
+    assert "no handler of this application takes jobs of this name" in record.getMessage()
+    assert "job_name=resizze" in record.getMessage()
+    assert "['resize']" in record.getMessage()
+    queue.register_payload(None)  # a handler for every other name
+    caplog.clear()
+    await queue.add("other")
+    assert not caplog.records

@@ -113,6 +113,36 @@ async def test_what_must_not_be_there_is_shown_alone() -> None:
         assert "#1" not in str(caught.value)
 
 
+@processor("letters")
+class Letters:
+    @process("write")
+    async def write(self, job: Job) -> None: ...
+
+
+async def test_a_name_that_the_application_does_not_know_cannot_have_been_left_out() -> None:
+    t = await Test.create_testing_module(imports=[QueueModule.register_queue("letters")], providers=[Letters]).compile()
+    async with t:
+        t.assert_not_enqueued("write")
+        with pytest.raises(InvalidOptionError, match=r"name='wirte': no handler and no JobDef .* did you mean 'write'\?"):
+            t.assert_not_enqueued("wirte")
+        with pytest.raises(InvalidOptionError, match="did you mean 'write'"):
+            t.assert_enqueued("wirte", times=0)
+        with pytest.raises(InvalidOptionError, match=r"there are 'ship', 'write' \(If it is right all the same, give JobDef\('send'\)"):
+            t.assert_not_enqueued("send")
+        t.assert_not_enqueued("ship")  # a definition in this file
+        t.assert_not_enqueued(JobDef("send"))
+        await t.queue("letters").add("send")
+        with pytest.raises(AssertionError, match="should not have been"):
+            t.assert_not_enqueued("send")
+
+
+async def test_where_any_name_may_be_added_only_one_that_is_near_another_is_a_slip() -> None:
+    async with await compiled() as t:
+        t.assert_not_enqueued("anything")  # the parcels have a handler for every name
+        with pytest.raises(InvalidOptionError, match="did you mean 'ship'"):
+            t.assert_not_enqueued("shipp")
+
+
 async def test_slips_of_the_pen_are_errors_and_not_assertions_that_hold() -> None:
     async with await compiled() as t:
         with pytest.raises(NotFound, match="bills"):

@@ -75,17 +75,6 @@ def test_a_method_that_a_subclass_overrides_counts_as_it_is_decorated_there() ->
     assert names(Derived) == [("a", "c")]
 
 
-def test_a_subclass_is_no_processor_by_inheritance() -> None:
-    @processor("images")
-    class Base:
-        @process("a")
-        async def a(self, job: Job) -> None: ...
-
-    class Derived(Base): ...
-
-    assert names(Base, Derived) == [("a", "a")]
-
-
 def test_a_method_named_process_is_nothing_special_beside_decorated_ones() -> None:
     @processor("images")
     class Both:

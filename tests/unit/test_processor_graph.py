@@ -90,6 +90,38 @@ def test_a_processor_of_a_registered_queue_is_fine() -> None:
     assert isinstance(graph_of(root(Good)), Graph)
 
 
+class Bare:
+    @process("resize")
+    async def resize(self, job: Job) -> None: ...
+
+    @on_queue_completed()
+    async def completed(self, job: Job, result: object) -> None: ...
+
+
+class OnlyHears:
+    @on_queue_error()
+    async def trouble(self, error: Exception) -> None: ...
+
+
+class Heir(Good):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("cls", "method", "reason"),
+    [
+        (Bare, "resize", 'no queue ever calls resize, completed, since its class is no processor: decorate it with @processor("…")'),
+        (OnlyHears, "trouble", 'no queue ever calls trouble, since its class is no processor: decorate it with @processor("…")'),
+        (Heir, "resize", 'decorate it with @processor("…"), as Good is: subclasses say it anew'),
+    ],
+)
+def test_handlers_and_listeners_of_a_class_that_is_no_processor_are_an_error(cls: type, method: str, reason: str) -> None:
+    error = only(InvalidProcessorError, cls)
+    assert error.processor == f"{cls.__name__}.{method}"
+    assert "test_processor_graph.py:" in error.place
+    assert error.reason.endswith(reason)
+
+
 # ── queues ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

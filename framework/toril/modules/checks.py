@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 
-from toril.di import DIError, Graph, token_name
+from toril.callables import place_of
+from toril.di import DIError, Graph, own_metadata, token_name
 from toril.di.tokens import is_token, plain_token
 from toril.errors import ProcessorError, TorilError
 from toril.modules.child_programs import child_modules
+from toril.modules.decorators import ProcessorMetadata, handlers_in, listeners_in
 from toril.modules.errors import (
     HandlerConflictError,
     InvalidProcessorError,
@@ -39,6 +41,19 @@ def check_processors(graph: Graph) -> Iterator[DIError]:
             yield from _check_children(graph, processor)
         yield from _check_handlers(graph, queue, [handler for processor in processors for handler in processor.handlers])
         yield from _check_options(queue, processors)
+
+
+def check_undecorated(graph: Graph) -> Iterator[DIError]:
+    """Handlers and local listeners in classes that serve no queue, so that nobody would call them; another of the checks."""
+    for cls in dict.fromkeys(binding.known_class for binding in graph.bindings):
+        if cls is None or own_metadata(cls, ProcessorMetadata) is not None:
+            continue
+        methods = list(dict.fromkeys(name for name, _ in (*handlers_in(cls), *listeners_in(cls))))
+        if methods:
+            base = next((base.__name__ for base in cls.__mro__ if own_metadata(base, ProcessorMetadata) is not None), None)
+            fix = f'decorate it with @processor("…"){"" if base is None else f", as {base} is: subclasses say it anew"}'
+            reason = f"no queue ever calls {', '.join(methods)}, since its class is no processor: {fix}"
+            yield InvalidProcessorError(f"{cls.__name__}.{methods[0]}", place_of(getattr(cls, methods[0])), reason)
 
 
 def _check_handlers(graph: Graph, queue: str, methods: Sequence[HandlerMethod]) -> Iterator[DIError]:

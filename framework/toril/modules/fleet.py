@@ -9,12 +9,15 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from inspect import Parameter
 from typing import Any, cast
 
 from toril.callables import call_off_loop
 from toril.cancellation import finished, run_to_end
 from toril.clock import real_sleep
 from toril.di import ApplicationContext, Binding, DIError, Graph, Scope, own_metadata
+from toril.di.providers import InjectableMetadata
+from toril.errors import ProcessorError
 from toril.modules.decorators import ProcessorMetadata
 from toril.modules.errors import InvalidProcessorError, NoJobHereError, UnregisteredQueueError
 from toril.modules.fleet_decorators import FleetMetadata, fleet_listeners_in
@@ -23,8 +26,10 @@ from toril.queues.event_stream import QueueEvents
 from toril.queues.events import QueueEvent
 from toril.queues.listeners import EventContext, Listener, ListenerCalls
 from toril.queues.queue import Queue
+from toril.queues.type_fit import fits
 from toril.telemetry.logs import get_logger
 from toril.wire.connection import backoff_ms
+from toril.worker.signature import read_first
 
 log = get_logger(__name__)
 
@@ -75,8 +80,27 @@ def check_fleet_listeners(graph: Graph) -> Iterator[DIError]:
             inspect.signature(getattr(one.cls, one.method)).bind(*(("self",) if is_unbound else ()), "event")
         except TypeError:
             yield InvalidProcessorError(name, place, f"it is called as {one.method}(self, event): write it so")
+        else:
+            yield from (InvalidProcessorError(name, place, reason) for reason in _disagreements(one, skip_self=is_unbound))
         if chain := graph.job_chain(one.binding):
             yield NoJobHereError(one.cls.__name__, one.method, tuple(binding.name for binding in chain), place)
+
+
+def _disagreements(one: FleetListener, *, skip_self: bool) -> Iterator[str]:
+    """What is wrong with the annotation of its event."""
+    names = own_metadata(one.cls, InjectableMetadata)
+    seen: Mapping[str, Any] = {} if names is None or names.namespace is None else names.namespace.names
+    try:
+        written, hint = read_first(getattr(one.cls, one.method), skip_self=skip_self, names=seen)
+    except ProcessorError as error:
+        yield error.reason
+        return
+    event = one.metadata.event
+    if hint is not Parameter.empty and not fits(event, hint):
+        yield (
+            f"`{written}` does not fit @on_global_queue_{event.event_name}, which is called with a {event.__name__}: "
+            f"write `event: {event.__name__}` (from toril.queues.events)"
+        )
 
 
 class Fleet:

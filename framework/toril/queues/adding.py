@@ -16,10 +16,13 @@ from toril.queues.job_def import JobDef
 from toril.queues.listeners import Listeners
 from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
+from toril.telemetry.logs import get_logger
 from toril.wire.codec import JobRecord
 from toril.wire.commands import QueueCommands
 from toril.wire.jobs import NewJob
 from toril.wire.keys import QueueKeys
+
+log = get_logger(__name__)
 
 DataT = TypeVar("DataT", default=Any)
 ResultT = TypeVar("ResultT", default=Any)
@@ -232,6 +235,11 @@ class QueueAdding(Generic[DataT, ResultT]):
         self._recipes.learn(name, KnownName(payload, result, options, has_timeout))
 
     def _encode(self, index: int, count: int, draft: JobDraft[Any, Any], now_ms: int) -> NewJob:
+        if (handled := self._recipes.new_stranger(draft.name)) is not None:
+            # No error: a newer or another application may handle it. But most often it is a slip, and its workers will put it back.
+            log.warning(
+                "no handler of this application takes jobs of this name", queue=self.keys.queue, job_name=draft.name, handled=handled
+            )
         try:
             return new_job(draft, self._recipe(draft.name, draft.definition), now_ms)
         except TorilError as error:

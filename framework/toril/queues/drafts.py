@@ -98,6 +98,7 @@ class Recipes:
         self._types: tuple[Any, ...] = (Any, Any)
         self._known: dict[str | None, KnownName] = {}
         self._recipes: dict[str | int, Recipe] = {}
+        self._told: set[str] = set()
 
     def set_types(self, data: Any, result: Any) -> None:  # noqa: ANN401 -- annotations are no type of their own
         """The types of jobs about which nobody says more."""
@@ -108,6 +109,15 @@ class Recipes:
         """Take note of what a handler says about its jobs; None: about those of every name that has no handler of its own."""
         self._known[name] = known
         self._recipes.clear()
+
+    def new_stranger(self, name: str) -> list[str] | None:
+        """For a name that handlers of this process leave out, the first time that it is asked for: the names that they know."""
+        known = self._known
+        if not known or name in known or None in known or name in self._told:
+            return None
+        if len(self._told) < _MOST_RECIPES:
+            self._told.add(name)
+        return sorted(filter(None, known))
 
     def find(self, name: str, definition: JobDef[Any, Any] | None = None) -> Recipe:
         """The recipe for jobs of this definition, or of this name."""

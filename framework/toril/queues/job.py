@@ -46,7 +46,7 @@ class Job(JobChildren, Generic[DataT, ResultT]):
         queue: where it lives.
         record: its hash.
         data: its data, if it has been read from the record already.
-        token: the token of its lock, if the caller holds that. Each run has another one, so it serves as a fencing token.
+        token: the token of its lock, as long as the caller holds that. Each run has another one, so it serves as a fencing token.
         payload: the type of its data.
         result_type: the type of its result.
     """
@@ -133,6 +133,11 @@ class Job(JobChildren, Generic[DataT, ResultT]):
     def attempts_made(self) -> int:
         """Attempts that have ended."""
         return self.record.attempts_made
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1: the one that runs here, else the last one that has ended."""
+        return self.attempts_made + 1 if self.token is not None else max(self.attempts_made, 1)
 
     @property
     def attempts_started(self) -> int:
@@ -332,7 +337,7 @@ class Job(JobChildren, Generic[DataT, ResultT]):
 
     def log_fields(self) -> Mapping[str, object]:
         """What a log line about this job is bound to."""
-        return {"queue": self.queue_name, "job_id": self.id, "job_name": self.name, "attempt": self.attempts_made + 1}
+        return {"queue": self.queue_name, "job_id": self.id, "job_name": self.name, "attempt": self.attempt}
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.name!r} of queue {self.queue_name!r}>"

@@ -260,4 +260,4 @@ def _begun(workers: Sequence[Worker]) -> int:
 def _line(one: RunningJob) -> str:
     job: Any = one.job
     where = f", handled by {one.handler.place}" if one.handler is not None and one.handler.place else ""
-    return f"job {job.id} {job.name!r} of queue {job.queue_name!r}, attempt {job.attempts_made + 1}{where}"
+    return f"job {job.id} {job.name!r} of queue {job.queue_name!r}, attempt {job.attempt}{where}"

@@ -37,6 +37,7 @@ from toril.testing.crew import Crew
 from toril.testing.environment import TestEnvironment
 from toril.testing.errors import LeakError, NeverEndsError
 from toril.testing.expectations import Expectation, expectation
+from toril.testing.job_names import check_known_name
 from toril.testing.leaks import LeakCheck
 from toril.testing.recording import RecordedJob, record
 from toril.testing.single_job import Ends, serving_queue
@@ -277,8 +278,11 @@ class TestingModule:
 
         Raises:
             AssertionError: shows what was added, what is most alike first, with the differences.
+            InvalidOptionError: `times=0` for a name that the application doesn't know.
         """
         wanted = self._expectation(name, data, queue, options)
+        if times == 0:
+            self._check_known(name, queue)
         found = wanted.matching(self._added)
         if not found if times is None else len(found) != times:
             count = f"was added {len(found)} times" if found else "was not added"
@@ -289,11 +293,22 @@ class TestingModule:
     def assert_not_enqueued(
         self, name: str | JobDef[Any, Any], data: object = None, *, queue: str | None = None, **options: Unpack[JobOptionFields]
     ) -> None:
-        """Assert that no such job was added; arguments as in `assert_enqueued`. Raises AssertionError, which shows those that were."""
+        """Assert that no such job was added; arguments as in `assert_enqueued`.
+
+        Raises:
+            AssertionError: one was; shows it.
+            InvalidOptionError: no handler and no JobDef of the application has this name. A JobDef itself is always taken.
+        """
         wanted = self._expectation(name, data, queue, options)
+        self._check_known(name, queue)
         found = wanted.matching(self._added)
         if found:
             raise AssertionError(f"{wanted} was added, and should not have been:{wanted.nearest(found)}")
+
+    def _check_known(self, name: str | JobDef[Any, Any], queue: str | None) -> None:
+        if isinstance(name, str):
+            queues = [one.name for one in registered_queues(self.ctx)] if queue is None else [queue]
+            check_known_name(self.ctx.graph, name, queues, {job.name for job in self._added})
 
     def _expectation(self, name: str | JobDef[Any, Any], data: object, queue: str | None, options: Mapping[str, Any]) -> Expectation:
         if queue is not None:

@@ -187,7 +187,7 @@ class Attempts:
             self._listeners.tell("error", error)
         elif isinstance(outcome, Completed):
             if self._listeners.hears("completed"):
-                job.record.attempts_made, job.record.return_value = job.attempts_made + 1, outcome.value
+                job.record.attempts_made, job.record.return_value, job.token = job.attempts_made + 1, outcome.value, None
                 self._listeners.tell("completed", job, outcome.result)
         elif isinstance(outcome, (Failed, Retry)) or code == replies.UNKNOWN_NAME_FAILED:
             self._tell_failed(job, outcome)
@@ -202,6 +202,7 @@ class Attempts:
             record = job.record
             _log_failure(job, outcome)
             record.attempts_made, record.failed_reason, record.stack_trace = record.attempts_made + 1, outcome.reason, outcome.stack
+            job.token = None  # its lock is gone
             self._listeners.tell("failed", job, outcome.error, not isinstance(outcome, Retry))
             if isinstance(outcome, Retry) and outcome.delay_ms == 0:
                 self._listeners.tell("waiting", job.id)
