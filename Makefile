@@ -10,7 +10,7 @@ TEST_PROCESSES ?= auto
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run-worker demo test check format interop bench lock clean
+.PHONY: help install run-worker demo test check format interop bench chaos soak lock clean
 
 too_old := "Toril needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d.%d. Install a newer one, and name it: make PYTHON=python3.12"
 
@@ -62,6 +62,12 @@ $(NODE_MODULES)/.installed: tests/interop/package.json tests/interop/package-loc
 
 bench: $(STAMP) ## drain 20,000 jobs, and compare with a bare loop that calls the same script
 	@exec $(BIN)/python -m tests.benchmarks.bench_drain $(ARGS)
+
+chaos: $(STAMP) ## 10 minutes of killed workers, killed servers and cut connections (ARGS='--minutes 2 --seed 7')
+	@exec $(BIN)/python -m tests.chaos $(ARGS)
+
+soak: $(STAMP) ## a million jobs through one worker, and more that could leak: memory must stay flat
+	@exec $(BIN)/python -m tests.chaos.soak $(ARGS)
 
 install: $(STAMP) ## only install
 	@:

@@ -76,7 +76,7 @@ class OwnServer:
         if self._process is not None:
             await self._process.wait()
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """SIGSTOP and SIGCONT, say."""
         assert self._process is not None
         self._process.send_signal(number)
