@@ -103,15 +103,16 @@ class Soak:
         count: int,
         listener: Callable[..., Awaitable[None]] | None = None,
     ) -> None:
-        keep_completed, keep_failed = KeepJobs(count=1_000, age="24h"), KeepJobs(count=1_000, age="30d")
-        async with Queue(name, server=self._server, keep_completed=keep_completed, keep_failed=keep_failed) as queue:
+        keep_completed, keep_failed = KeepJobs(count=500, age="24h"), KeepJobs(count=500, age="30d")
+        async with Queue(name, server=self._server, keep_completed=keep_completed, keep_failed=keep_failed, max_events=1_000) as queue:
             worker = Worker(queue, handle, WorkerOptions(concurrency=100))
             if listener is not None:
                 worker.on("completed", listener)
 
             async def step(first: int) -> None:
-                for start in range(first, first + count // MEASUREMENTS, BATCH):
-                    await queue.add_many([queue.job("x", {"n": n}) for n in range(start, start + BATCH)])
+                after = first + count // MEASUREMENTS
+                for start in range(first, after, BATCH):
+                    await queue.add_many([queue.job("x", {"n": n}) for n in range(start, min(start + BATCH, after))])
                     await worker.wait_until_idle()
 
             async with worker:
