@@ -22,7 +22,6 @@ TORIL: Final = str(Path(sys.executable).with_name("toril"))
 PATIENCE_S: Final = 30
 
 MODULE: Final = """
-import threading
 from pathlib import Path
 from typing import Annotated
 from toril import InjectQueue, Job, Queue, QueueModule, module, process, processor
@@ -36,11 +35,6 @@ class Images:
     @process("resize")
     async def resize(self, job: Job) -> None:
         note(f"resize {job.data}")
-
-    @process("blocks")
-    def blocks(self, job: Job) -> None:
-        print("handler blocks", flush=True)
-        threading.Event().wait()
 
 @processor("mails", concurrency=3)
 class Mails:
@@ -57,8 +51,6 @@ class Adds:
             await self.images.add("resize", 1)
             await self.images.add("resize", 2, delay="1h")
             await self.mails.add("send", 3)
-        if Path("block").exists():
-            await self.images.add("blocks", 4)
 
     def before_application_shutdown(self, signal: str | None) -> None:
         note(f"stopped by {signal}")
@@ -313,15 +305,6 @@ def test_a_signal_ends_it_in_order(toril: Command, sent: signal.Signals) -> None
     assert toril.end() == 0, toril.output
     assert toril.notes == [f"stopped by {sent.name}"]
     assert "Traceback" not in toril.output
-
-
-def test_a_thread_that_does_not_end_is_left_behind_with_a_code_of_its_own(toril: Command) -> None:
-    (toril.folder / "block").touch()
-    toril.start("worker", "things:AppModule", "--shutdown-timeout", "10ms")
-    toril.wait_for("handler blocks")
-    toril.signal(signal.SIGTERM)
-    assert toril.end() == 4, toril.output
-    assert "handlers did not end at stop" in toril.output
 
 
 def test_an_error_of_a_hook_at_stop_ends_it_with_1(toril: Command) -> None:

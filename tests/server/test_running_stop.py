@@ -128,7 +128,7 @@ async def test_an_attempt_that_fails_while_it_is_cancelled_at_stop_has_failed(qu
     assert (await job.get_state(), job.failed_reason) == ("failed", "can't roll back")
 
 
-async def test_a_handler_that_cleans_up_at_stop_has_five_seconds_for_it(queue: Queue, clock: FakeClock) -> None:
+async def test_a_handler_that_cleans_up_at_stop_has_two_seconds_for_it(queue: Queue, clock: FakeClock) -> None:
     job = await queue.add("a")
     started, cleaning, cleaned = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -138,14 +138,14 @@ async def test_a_handler_that_cleans_up_at_stop_has_five_seconds_for_it(queue: Q
             await asyncio.Event().wait()
         finally:
             cleaning.set()
-            await clock.sleep(4_000)
+            await clock.sleep(1_999)
             cleaned.set()
 
     async with Worker(queue, handle, WorkerOptions(shutdown_timeout="0s")) as worker:
         await started.wait()
         worker.ask_to_stop()
         await cleaning.wait()
-        clock.advance("4s")
+        clock.advance("1999ms")
     assert cleaned.is_set()
     assert (await job.get_state(), worker.left_behind) == ("waiting", 0)
 
@@ -156,7 +156,7 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind_and_its_jo
         await waiting.started.acquire()
         worker.ask_to_stop()
         await eventually(lambda: _is(waiting.cancelled == 1))
-        clock.advance("5s")
+        clock.advance("2s")
     assert (worker.state, worker.left_behind, await job.get_state()) == (WorkerState.STOPPED, 1, "active")
     waiting.open.set()
     await eventually(lambda: _is(not worker._attempts.unended))  # pyright: ignore[reportPrivateUsage]  # so that none outlives the test

@@ -128,7 +128,7 @@ async def test_a_thread_that_does_not_end_is_left_behind(queue: Queue, clock: Fa
         await eventually(lambda: _is(started.is_set()))
         worker.ask_to_stop()
         await eventually(lambda: _is(worker.running_jobs[0].cancelled.is_set()))
-        clock.advance("5s")  # the time that cancelled handlers have to clean up
+        clock.advance("2s")  # the time that cancelled handlers have to clean up
     assert worker.left_behind == 1
     assert await queue.get_active_count() == 1  # the stalled sweep of another worker will find it
     go_on.set()

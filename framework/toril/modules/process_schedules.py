@@ -20,14 +20,12 @@ from toril.modules.schedules import Schedule, first_due_ms, next_due_ms
 from toril.queues.listeners import EventContext
 from toril.telemetry.context import LOG_CONTEXT
 from toril.telemetry.logs import get_logger
+from toril.worker.worker import CANCEL_TIMEOUT_MS
 
 log = get_logger(__name__)
 
 LONGEST_REST_MS: Final = 60_000
 """Who waits for a time of the wall clock looks at it this often: the machine may sleep, or its clock be set."""
-
-CANCEL_TIMEOUT_S: Final = 5.0
-"""How long cancelled runs may take to clean up at stop."""
 
 THREADS: Final = 32
 
@@ -101,7 +99,7 @@ class ProcessSchedules:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CANCEL_TIMEOUT_S)
+            await asyncio.wait(self._tasks, timeout=CANCEL_TIMEOUT_MS / 1_000)
         self._unended = len(self._working)
         if self.left_behind:
             log.error("schedules did not end at stop", schedules=[self._tasks[task].name for task in self._working])

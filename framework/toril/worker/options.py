@@ -31,7 +31,7 @@ class WorkerOptions:
     drain_delay: Duration = "5s"
     """How long an idle worker sleeps at most before it looks again, should nobody ring."""
     shutdown_timeout: Duration = "25s"
-    """How long running jobs may take to end once the worker stops; then they are cancelled and put back."""
+    """How long running jobs may take to end once the worker stops; then they are cancelled and put back, for which they have 2 s."""
     max_loop_block: Duration = "5m"
     """A handler that blocks the event loop for longer than this loses its jobs: the process counts as dead."""
     loop_block_warning: Duration = "1s"

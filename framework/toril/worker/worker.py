@@ -54,10 +54,11 @@ log = get_logger(__name__)
 D = TypeVar("D")
 R = TypeVar("R")
 
-CANCEL_TIMEOUT_MS: Final = 5_000
-"""How long cancelled handlers may take to clean up at stop."""
+CANCEL_TIMEOUT_MS: Final = 2_000
+"""How long cancelled handlers may take to clean up at stop. With the next bound it is what a stop takes at most beyond its
+`shutdown_timeout`: with the default of that, 29 s, which is less than the 30 s that many platforms give before they kill."""
 
-WRITE_TIMEOUT_MS: Final = 5_000
+WRITE_TIMEOUT_MS: Final = 2_000
 """How long the last outcomes may take to be written at stop; after that the stalled sweep of others recovers their jobs."""
 
 
