@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from tests.bench import T0, Bench, ids, tokens
 from tests.snapshot import Events, Keys, delete_all, read_all, show
 from toril.wire import endings as wire_endings
+from toril.wire import replies
 from toril.wire.connection import Server
 from toril.wire.endings import Ending
 from toril.wire.jobs import NewJob
@@ -225,7 +226,7 @@ def _endings(plan: Plan, active: Sequence[str]) -> list[Ending]:
             "d": wire_endings.retried(job_id, token, "boom", _STACK, step.delay + 1, lifo=False),
             "o": wire_endings.put_off(job_id, token, step.delay),
             "w": wire_endings.put_back(job_id, token),
-            "u": wire_endings.unknown_name(job_id, token, "no handler", _STACK, step.keep, 1_000),
+            "u": wire_endings.unknown_name(job_id, token, "no handler", _STACK, step.keep, 0, 1_000),
         }
         endings.append(made[step.kind])
     return endings
@@ -302,7 +303,10 @@ async def _compare(batch: Bench, single: Bench) -> None:
 async def _check_drained(batch: Bench, plan: Plan, reply: TurnReply) -> None:
     """Told once, last of all, if something ended and nothing is left; not while a job was claimed, is due later, or may not be claimed."""
     events = await batch.events()
-    ended = any(code == 1 or (code == 0 and step.kind in "cf") for code, step in zip(reply.codes, plan.steps, strict=False))
+    ended = any(
+        code == replies.UNKNOWN_NAME_FAILED or (code == 0 and step.kind in "cf")
+        for code, step in zip(reply.codes, plan.steps, strict=False)
+    )
     asked_in_vain = plan.claims == 0 or (reply.state is ClaimState.EMPTY and reply.value == 0 and not reply.claimed)
     nothing_left = await batch.commands.count(["wait", "active", "prioritized"]) == [0, 0, 0]
     assert events.count("drained") == (1 if ended and asked_in_vain and nothing_left else 0)

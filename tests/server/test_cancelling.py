@@ -9,9 +9,23 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.bench import Bench
+from tests.bench import Bench, gone_wrong
 from tests.proxy import Cut, Proxy, is_command, is_script, nth
-from toril import Job, JobOptions, Queue, QueueEvents, RateLimitError, ScheduleRule, WaitingError, Worker, WorkerOptions, fixed
+from toril import (
+    DelayedError,
+    FlowProducer,
+    Job,
+    JobOptions,
+    Queue,
+    QueueEvents,
+    RateLimitError,
+    ScheduleRule,
+    WaitingError,
+    Worker,
+    WorkerOptions,
+    fixed,
+    flow_job,
+)
 from toril.errors import InvalidOptionError, JobCancelledError, JobExpiredError, JobFailedError, JobNotFoundError, JobStateError
 from toril.queues.events import FailedEvent
 from toril.queues.states import JobState
@@ -207,22 +221,92 @@ async def test_a_thread_is_told_and_its_result_no_longer_counts(queue: Queue) ->
     assert (await job.get_state(), job.failed_reason, job.return_value) == ("failed", "cancelled: on request", None)
 
 
-@pytest.mark.parametrize("ending", ["retry", "delay", "limit"])
+ENDINGS = ["retry", "delay", "limit", "short-limit", "later", "unknown"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 async def test_a_job_that_would_run_again_ends_if_it_was_cancelled_meanwhile(queue: Queue, server: Server, ending: str) -> None:
     """The worker has not heard of it: the attempt's end finds the key."""
+    heard: list[tuple[str, object]] = []
 
     async def handle(job: Job) -> None:
         await server.commands.call("SET", queue.keys.cancellation(job.id), "too late")
-        if ending == "limit":
-            raise RateLimitError("1s")
+        if ending in ("limit", "short-limit"):
+            raise RateLimitError("1s" if ending == "limit" else "1ms")
+        if ending == "later":
+            raise DelayedError("1h")
         raise ValueError("again")
 
     job = await queue.add("a", attempts=3, backoff=fixed("1h" if ending == "delay" else "0s"))
-    async with Worker(queue, handle) as worker:
+    if ending == "unknown":
+        await server.commands.call("SET", queue.keys.cancellation(job.id), "too late")
+    worker = Worker(queue, {"b" if ending == "unknown" else "a": handle}, WorkerOptions(metrics="5m"))
+    worker.on("failed", lambda job, error, final: heard.append((str(error), final)))
+    worker.on("waiting", lambda job_id: heard.append(("waiting", job_id)))
+    async with worker:
         await worker.wait_until_idle()
     await job.refresh()
     assert (await job.get_state(), job.failed_reason, job.attempts_made) == ("failed", "cancelled: too late", 1)
-    assert await server.commands.call("EXISTS", queue.keys.cancellation(job.id)) == 0
+    assert heard == [("cancelled: too late", True)]
+    assert await server.commands.call("HGET", queue.keys.metrics("failed"), "count") == b"1"
+    own = [key async for key in _own_keys(server, queue)]
+    assert [key for key in own if "receipt" not in key] == []
+
+
+async def _own_keys(server: Server, queue: Queue) -> AsyncIterator[str]:
+    for key in await server.commands.call("KEYS", f"{queue.keys.own}*"):
+        yield key.decode()
+
+
+async def test_a_job_that_was_cancelled_and_keeps_nothing_is_gone_whatever_its_attempt_wanted(queue: Queue, server: Server) -> None:
+    async def handle(job: Job) -> None:
+        await server.commands.call("SET", queue.keys.cancellation(job.id), "too late")
+        raise ValueError("again")
+
+    job = await queue.add("a", attempts=3, remove_on_fail=True)
+    async with Worker(queue, handle) as worker:
+        await worker.wait_until_idle()
+    assert await queue.find_job(job.id) is None
+
+
+@pytest.mark.parametrize("how", ["add", "flow", "retry", "retry-all"])
+async def test_a_cancellation_that_a_node_worker_never_heard_of_does_not_cancel_the_next_job_of_that_id(
+    queue: Queue, server: Server, prefix: str, how: str
+) -> None:
+    """Node's workers know nothing of our keys: they stay behind when one of them ends the job."""
+
+    async def add() -> None:
+        if how == "flow":
+            async with FlowProducer(server=server, prefix=prefix) as flows:
+                await flows.add(flow_job("parent", queue="other", children=[flow_job("a", queue="work", job_id="order-1")]))
+        else:
+            await queue.add("a", job_id="order-1")
+
+    bench = Bench(server, prefix, "work")
+    bench.now = queue.clock.now_ms()
+    await add()
+    assert await bench.claim() == ["order-1"]
+    await bench.turn(gone_wrong("order-1"))
+    await server.commands.call("MSET", queue.keys.cancellation("order-1"), "long ago", bench.keys.own + "unknown:order-1", 5)
+    if how in ("add", "flow"):
+        await queue.remove("order-1")
+        await server.commands.call("MSET", queue.keys.cancellation("order-1"), "long ago", bench.keys.own + "unknown:order-1", 5)
+        await add()
+    elif how == "retry-all":
+        await queue.retry_jobs()
+    else:
+        await (await queue.get_job("order-1")).retry()
+    assert [key async for key in _own_keys(server, queue)] == []
+    seen: list[str] = []
+
+    async def handle(job: Job) -> None:
+        seen.append(job.id)
+        raise ValueError("again")
+
+    async with Worker(queue, handle) as worker:
+        await worker.wait_until_idle()
+    assert seen == ["order-1"]
+    assert (await queue.get_job("order-1")).failed_reason == "again"
 
 
 async def test_a_job_whose_worker_died_before_it_obeyed_is_failed_by_the_sweep(queue: Queue, server: Server) -> None:
@@ -234,10 +318,35 @@ async def test_a_job_whose_worker_died_before_it_obeyed_is_failed_by_the_sweep(q
         await server.commands.call("SADD", queue.keys.base + "stalled", job.id)
         await server.commands.call("DEL", queue.keys.lock(job.id), queue.keys.stalled_check)
         reply = await queue.commands.sweep_stalled(queue.clock.now_ms(), 30_000, 1)
-        assert list(reply.recovered) == []
+        assert (list(reply.recovered), list(reply.cancelled)) == ([], [job.id])
+        await server.commands.call("DEL", queue.keys.stalled_check)
+        heard: list[tuple[str, bool]] = []
+        other = Worker(queue, {"b": rest}, WorkerOptions(metrics="5m"))
+        other.on("failed", lambda job, error, final: heard.append((str(error), final)))
+        async with other:
+            await eventually(lambda: _holds(bool(heard)))
         await worker.stop(force=True)
     await job.refresh()
-    assert (await job.get_state(), job.failed_reason) == ("failed", "cancelled: gone")
+    assert (await job.get_state(), job.failed_reason, job.attempts_made) == ("failed", "cancelled: gone", 0)
+    assert heard == [("cancelled: gone", True)]
+    assert await server.commands.call("HGET", queue.keys.metrics("failed"), "count") == b"1"
+    assert await server.commands.call("EXISTS", queue.keys.cancellation(job.id)) == 0
+
+
+async def test_a_cancelled_job_whose_worker_died_and_that_keeps_nothing_is_gone(queue: Queue, server: Server) -> None:
+    job = await queue.add("a", remove_on_fail=True)
+    bench = Bench(server, queue.prefix, "work")
+    bench.now = queue.clock.now_ms()
+    await bench.claim()
+    await queue.cancel(job.id)
+    await server.commands.call("SADD", queue.keys.base + "stalled", job.id)
+    await server.commands.call("DEL", queue.keys.lock(job.id))
+    async with Worker(queue, {"b": Rest()}):
+        await eventually(lambda: _is_gone(queue, job.id))
+
+
+async def _is_gone(queue: Queue, job_id: str) -> None:
+    assert await queue.find_job(job_id) is None
 
 
 # ── expiry ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -60,7 +60,7 @@ async def test_a_refused_ending_changes_nothing_and_does_not_stop_the_others(ben
         endings.retried("1", "wrong", "boom", STACK, 5, lifo=False),
         endings.put_off("1", "wrong", 5),
         endings.put_back("1", "wrong"),
-        endings.unknown_name("1", "wrong", "nobody", STACK, "", 5),
+        endings.unknown_name("1", "wrong", "nobody", STACK, "", 0, 5),
         gone_wrong("1", "wrong"),
     ],
     ids=lambda ending: ending[0],
@@ -138,7 +138,7 @@ async def test_a_name_that_nobody_handles_is_put_off_five_times_for_twice_as_lon
     for attempt in range(5):
         await bench.claim(token="t")
         await bench.new_events()
-        reply = await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", 1_000))
+        reply = await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", 0, 1_000))
         delay = 1_000 * 2**attempt
         assert (list(reply.codes), await bench.new_events()) == ([0], [f"delayed 1 delay={bench.now + delay}"])
         assert await bench.raw("GET", counter) == b"%d" % (attempt + 1)
@@ -146,17 +146,53 @@ async def test_a_name_that_nobody_handles_is_put_off_five_times_for_twice_as_lon
         bench.now += delay
     await bench.claim(token="t")
     await bench.new_events()
-    await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", 1_000))
+    await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", 0, 1_000))
     assert await bench.new_events() == ["failed 1 failedReason=no handler prev=active", "retries-exhausted 1 attemptsMade=1", "drained"]
     values = await bench.hash("1")
     assert (values["ats"], values["atm"], values["failedReason"]) == ("6", "1", "no handler")
     assert not await bench.raw("EXISTS", counter)
 
 
+@pytest.mark.parametrize(("attempts", "is_told"), [(1, True), (3, False)])
+async def test_a_name_that_nobody_handles_has_used_up_its_attempts_only_if_it_had_one(bench: Bench, attempts: int, is_told: bool) -> None:
+    await bench.add(name="odd")
+    await bench.raw("SET", bench.keys.own + "unknown:1", 5)
+    await bench.claim()
+    reply = await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", attempts, 10))
+    assert reply.codes == [replies.UNKNOWN_NAME_FAILED]
+    assert ("retries-exhausted 1 attemptsMade=1" in await bench.events()) == is_told
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        endings.retried("1", "t", "boom", STACK, 0, False, "0,,"),
+        endings.retried("1", "t", "boom", STACK, 5, False, "0,,"),
+        endings.put_off("1", "t", 5, "0,,"),
+        endings.put_back("1", "t", None, "0,,"),
+        endings.put_back("1", "t", 5_000, "0,,"),
+        endings.waiting_for_children("1", "t", "0,,"),
+        endings.unknown_name("1", "t", "nobody", STACK, "0,,", 0, 5),
+    ],
+    ids=["retry", "delay", "put-off", "put-back", "limit", "children", "unknown"],
+)
+async def test_an_ending_that_finds_its_job_cancelled_says_so_and_obeys_the_keep_rule(bench: Bench, ending: Ending) -> None:
+    await bench.add()
+    await bench.raw("SADD", bench.key("1:dependencies"), "child")
+    await bench.claim()
+    await bench.raw("SET", bench.keys.cancellation("1"), "enough")
+    await bench.new_events()
+    reply = await bench.turn(ending)
+    assert (list(reply.codes), dict(reply.details)) == ([replies.ENDED_CANCELLED], {0: b"enough"})
+    assert await bench.new_events() == ["failed 1 failedReason=cancelled: enough prev=active", "drained"]
+    kept = [key for key in await bench.everything() if ":1" in key or key.startswith("toril:")]
+    assert kept == []
+
+
 async def test_a_job_that_finds_its_handler_after_all_is_forgotten_as_unknown(bench: Bench) -> None:
     await bench.add(name="odd")
     await bench.claim()
-    await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", 10))
+    await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", 0, 10))
     bench.now += 10
     await bench.claim()
     await bench.turn(done("1"))

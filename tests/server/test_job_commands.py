@@ -42,7 +42,7 @@ async def test_removing_an_unknown_job_counts_as_done_and_tells_nobody(bench: Be
 async def test_removing_forgets_what_we_keep_about_a_job(bench: Bench) -> None:
     await bench.add()
     await bench.claim()
-    await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", 10))
+    await bench.turn(endings.unknown_name("1", "t", "no handler", STACK, "", 0, 10))
     await bench.commands.remove("1")
     assert [key for key in await bench.everything() if key.startswith("toril:")] == []
 

@@ -23,6 +23,8 @@ from toril.wire.turns import ClaimState, StalledReply, TurnReply, TurnRequest
 ADD_BATCH: Final = 1_000
 """How many jobs one call of the add script takes; more are split, so that no script holds the server for long."""
 
+NO_DETAILS: Final[Mapping[int, int | bytes]] = {}
+
 MOVE_BATCH: Final = 1_000
 CLEAN_BATCH: Final = 1_000
 """How many jobs one call moves or removes: a few ms of the server's time."""
@@ -107,11 +109,12 @@ class QueueCommands(JobCommands):
             args += (name, free)
         for ending in request.endings:
             args += ending
-        codes, state, value, wait_position, prioritized_position, rows = replies.checked(
+        codes, state, value, wait_position, prioritized_position, rows, details = replies.checked(
             await connection.run(scripts.load("turn"), self._bases, *args)
         )
         return TurnReply(
             codes,
+            dict(zip(details[::2], details[1::2], strict=True)) if details else NO_DETAILS,
             [(row[1].decode(), job_record(id_text(row[0]), row[2:])) for row in rows],
             ClaimState(state),
             value,
@@ -120,10 +123,15 @@ class QueueCommands(JobCommands):
 
     async def sweep_stalled(self, now_ms: int, interval_ms: int, max_stalled_count: int) -> StalledReply:
         """Put back the jobs whose worker is gone (wire §3.9)."""
-        wait_ms, recovered = await self._commands.run(
+        wait_ms, recovered, cancelled = await self._commands.run(
             scripts.load("sweep_stalled"), self._bases, now_ms, interval_ms, max_stalled_count, repeatable=True
         )
-        return StalledReply(list(map(id_text, recovered)), wait_ms)
+        return StalledReply(list(map(id_text, recovered)), list(map(id_text, cancelled)), wait_ms)
+
+    async def end_cancelled(self, job_id: str, now_ms: int, keep: str, metrics_points: int) -> str | None:
+        """Fail a cancelled job whose worker is gone: the reason for it; None if it has ended or its worker lives, and nothing happened."""
+        reply = await self._ask_job("end_cancelled", job_id, now_ms, keep, metrics_points)
+        return str(reply, "utf-8") if reply else None
 
     async def wait_for_marker(self, connection: Connection, block_ms: int) -> int | None:
         """Sleep until somebody rings: the due time (ms) the marker tells, 0 for "now", None after `block_ms`."""

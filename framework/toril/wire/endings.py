@@ -27,35 +27,40 @@ def dead_letter(base: str, job: NewJob) -> Ending:
     return ("l", base, job.name, job.data, job.opts, job.delay_ms, job.priority)
 
 
-def retried(job_id: str, token: str, reason: str, stack: bytes, delay_ms: int, lifo: bool) -> Ending:
-    """The attempt failed, and it runs again: at once, or after a delay."""
+def retried(job_id: str, token: str, reason: str, stack: bytes, delay_ms: int, lifo: bool, keep: str = "") -> Ending:
+    """The attempt failed, and it runs again: at once, or after a delay.
+
+    `keep`, here and below: what stays of it if it finds itself cancelled, which makes it a failed one.
+    """
     if delay_ms > 0:
-        return ("d", job_id, token, sendable(reason), stack, delay_ms, "")
-    return ("r", job_id, token, sendable(reason), stack, 1 if lifo else 0, "")
+        return ("d", job_id, token, sendable(reason), stack, delay_ms, keep)
+    return ("r", job_id, token, sendable(reason), stack, 1 if lifo else 0, keep)
 
 
-def put_off(job_id: str, token: str, delay_ms: int) -> Ending:
+def put_off(job_id: str, token: str, delay_ms: int, keep: str = "") -> Ending:
     """Its handler wants it to run again later; no attempt is spent."""
-    return ("o", job_id, token, "", "", delay_ms, "")
+    return ("o", job_id, token, "", "", delay_ms, keep)
 
 
-def put_back(job_id: str, token: str, limit_ms: int | None = None) -> Ending:
+def put_back(job_id: str, token: str, limit_ms: int | None = None, keep: str = "") -> Ending:
     """It runs again as soon as possible; no attempt is spent.
 
-    With `limit_ms` because of a rate limit: one for so many ms is set first (0: there is one already), and what is left of it is
-    the code.
+    With `limit_ms` because of a rate limit: one for so many ms is set first (0: there is one already), and what is left of it
+    comes back as the detail.
     """
-    return ("w", job_id, token, "" if limit_ms is None else limit_ms, "", "", "")
+    return ("w", job_id, token, "" if limit_ms is None else limit_ms, "", "", keep)
 
 
-def waiting_for_children(job_id: str, token: str) -> Ending:
-    """It goes on when its children have ended: code 0; 1 if none of them is pending, and then nothing has happened."""
-    return ("m", job_id, token, "", "", "", "")
+def waiting_for_children(job_id: str, token: str, keep: str = "") -> Ending:
+    """It goes on when its children have ended: code 0; NO_CHILD_PENDING if none of them is pending, and then nothing has happened."""
+    return ("m", job_id, token, "", "", "", keep)
 
 
-def unknown_name(job_id: str, token: str, reason: str, stack: bytes, keep: str, first_delay_ms: int, letter: Ending = ()) -> Ending:
+def unknown_name(
+    job_id: str, token: str, reason: str, stack: bytes, keep: str, attempts: int, first_delay_ms: int, letter: Ending = ()
+) -> Ending:
     """Nobody here handles its name: put off with a delay that doubles each time, the sixth time failed."""
-    return (*letter, "u", job_id, token, sendable(reason), stack, keep, first_delay_ms)
+    return (*letter, "u", job_id, token, sendable(reason), stack, keep, f"{first_delay_ms},{attempts}")
 
 
 def sendable(text: str) -> bytes:

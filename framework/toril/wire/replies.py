@@ -15,8 +15,11 @@ from toril.errors import (
     TorilError,
 )
 
-UNKNOWN_NAME_FAILED: Final = 1
 NO_CHILD_PENDING: Final = 1
+UNKNOWN_NAME_FAILED: Final = 2
+ENDED_CANCELLED: Final = 3
+"""Somebody had cancelled the job before its attempt's end was written: it has failed for good."""
+
 MISSING_JOB: Final = -1
 MISSING_LOCK: Final = -2
 WRONG_STATE: Final = -3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -61,8 +61,10 @@ class TurnReply:
     """What a turn did."""
 
     codes: Sequence[int]
-    """One for each ending: 0 done, negative why it was refused (`replies.job_error`), 1 an unknown name that failed for good; of a
-    `put_back` with a limit the ms that are left of that."""
+    """One for each ending: 0 done, above 0 what happened instead (`replies`), negative why it was refused (`replies.job_error`)."""
+    details: Mapping[int, int | bytes]
+    """What else is known of some of them, by their places: of a `put_back` with a limit the ms that are left of that, of an ending
+    that found its job cancelled the reason for that."""
     claimed: Sequence[tuple[str, JobRecord]]
     """Each with its lock token."""
     state: ClaimState
@@ -75,4 +77,6 @@ class StalledReply:
     """What a sweep found: the ids it put back, or how long to wait because another worker swept lately."""
 
     recovered: Sequence[str]
+    cancelled: Sequence[str]
+    """Jobs that somebody cancelled before their worker died; they are active until `end_cancelled`, or the next sweep finds them."""
     wait_ms: int

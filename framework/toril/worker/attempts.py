@@ -24,7 +24,7 @@ from toril.worker.executor import Executor
 from toril.worker.options import WorkerOptions
 from toril.worker.outcome import Completed, Failed, Outcome, PutBack, RateLimited, Retry, UnknownName, WaitForChildren, ending
 from toril.worker.policy import Policies
-from toril.worker.processor import Registry
+from toril.worker.processor import Handler, Registry
 from toril.worker.running import CancelReason, RunningJob
 from toril.worker.slots import Slots
 from toril.worker.turn import Gathered, Lanes
@@ -65,6 +65,7 @@ class Attempts:
         """Asks whether a job is to be cancelled."""
         self._expected: dict[str, None] = {}
         self._unknown_name_delay_ms = options.unknown_name_delay_ms
+        self._metrics_points = options.metrics_points
         self._policies = Policies(queue.keep_completed, queue.keep_failed)
         self._tasks: set[asyncio.Task[None]] = set()
         self._lanes: Lanes | None = None
@@ -88,8 +89,7 @@ class Attempts:
         """Run a job that was claimed."""
         self.begun += 1
         handler = self._registry.find(record.name)
-        payload, result = (handler.payload, handler.result) if handler is not None else (ANY_DATA, ANY_RESULT)
-        job: Job[Any, Any] = Job(self._queue, record, token=token, payload=payload, result_type=result)
+        job = self._job(record, handler, token)
         running = RunningJob(job, token, self._policies.of(record.opts), handler)
         self.running[token] = running
         task = running.task = asyncio.create_task(self._run_job(running))
@@ -99,6 +99,10 @@ class Attempts:
             self.look_soon(record.job_id)
         if self.is_stopping:
             self._changed()
+
+    def _job(self, record: JobRecord, handler: Handler | None, token: str | None = None) -> Job[Any, Any]:
+        payload, result = (handler.payload, handler.result) if handler is not None else (ANY_DATA, ANY_RESULT)
+        return Job(self._queue, record, token=token, payload=payload, result_type=result)
 
     # ── from outside: what must end before its time ───────────────────────────────────────────────────────────
 
@@ -128,6 +132,18 @@ class Attempts:
             if running.job.id == job_id:
                 log.info("job cancelled", queue=self._queue.name, job_id=job_id, job_name=running.job.name, reason=reason)
                 running.cancel(CancelReason.ASKED, JobCancelledError(job_id, self._queue.name, reason))
+
+    async def end_cancelled(self, job_id: str) -> None:
+        """Fail a job that somebody cancelled before its worker died; nothing happens if that has been done."""
+        commands = self._queue.commands
+        record = await commands.find_job(job_id)
+        if record is None:
+            return
+        keep, now_ms = self._policies.of(record.opts).keep_failed, self._queue.clock.now_ms()
+        reason = await commands.end_cancelled(job_id, now_ms, keep, self._metrics_points)
+        if reason is not None:
+            record.attempts_made -= 1  # this attempt was never ended, so it isn't counted
+            self._tell_cancelled(self._job(record, self._registry.find(record.name)), reason, record.stack_trace)
 
     # ── one attempt ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -168,7 +184,7 @@ class Attempts:
                 Gathered(end, functools.partial(self._written, running, outcome), functools.partial(self._dropped, running, outcome))
             )
 
-    def _written(self, running: RunningJob, outcome: Outcome, code: int) -> None:
+    def _written(self, running: RunningJob, outcome: Outcome, code: int, detail: int | bytes) -> None:
         """The server has answered."""
         job = running.job
         if code in (replies.PENDING_CHILDREN, replies.FAILED_CHILD) and isinstance(outcome, (Completed, WaitForChildren)):
@@ -180,8 +196,12 @@ class Attempts:
             return
         self.running.pop(running.token, None)
         if isinstance(outcome, RateLimited):
-            self._lanes_of().release(code)
-        if code < 0:
+            limit_ms = outcome.limit_ms if code == replies.ENDED_CANCELLED else detail
+            self._lanes_of().release(limit_ms if isinstance(limit_ms, int) else 0)
+        if code == replies.ENDED_CANCELLED and isinstance(detail, bytes):
+            stack = outcome.stack if isinstance(outcome, (Failed, Retry, UnknownName)) else job.record.stack_trace
+            self._tell_cancelled(job, detail.decode(), stack)
+        elif code < 0:
             error = replies.job_error(code, job.id, job.queue_name)
             log.warning("an outcome was refused: the job isn't ours any more", queue=job.queue_name, job_id=job.id, reason=str(error))
             self._listeners.tell("error", error)
@@ -206,6 +226,10 @@ class Attempts:
             self._listeners.tell("failed", job, outcome.error, not isinstance(outcome, Retry))
             if isinstance(outcome, Retry) and outcome.delay_ms == 0:
                 self._listeners.tell("waiting", job.id)
+
+    def _tell_cancelled(self, job: Job[Any, Any], reason: str, stack: bytes | None) -> None:
+        error = JobCancelledError(job.id, job.queue_name, reason)
+        self._tell_failed(job, Failed(error, str(error), stack or b"[]"))
 
     def _dropped(self, running: RunningJob, outcome: Outcome, error: Exception) -> None:
         """The server can't process the outcome at all, because of what the job's keys hold. The lock runs out, and the sweep decides."""

@@ -90,25 +90,27 @@ Outcome: TypeAlias = Completed | Retry | Failed | PutOff | PutBack | RateLimited
 def ending(outcome: Outcome, running: RunningJob, letters: Queue[Any, Any] | None, unknown_name_delay_ms: int) -> Ending | None:
     """What the turn script is told; None if nothing may be written. `letters`: where a letter about a failed job goes."""
     job_id, token, policy = running.job.id, running.token, running.policy
+    keep = policy.keep_failed
     match outcome:
         case Completed():
             return endings.completed(job_id, token, outcome.value, policy.keep_completed)
         case Retry():
-            return endings.retried(job_id, token, outcome.reason, outcome.stack, outcome.delay_ms, policy.lifo)
+            return endings.retried(job_id, token, outcome.reason, outcome.stack, outcome.delay_ms, policy.lifo, keep)
         case Failed():
             letter = _letter(outcome, running, letters)
-            return endings.failed(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, policy.attempts, letter)
+            return endings.failed(job_id, token, outcome.reason, outcome.stack, keep, policy.attempts, letter)
         case PutOff():
-            return endings.put_off(job_id, token, outcome.delay_ms)
+            return endings.put_off(job_id, token, outcome.delay_ms, keep)
         case PutBack():
-            return endings.put_back(job_id, token)
+            return endings.put_back(job_id, token, None, keep)
         case RateLimited():
-            return endings.put_back(job_id, token, outcome.limit_ms)
+            return endings.put_back(job_id, token, outcome.limit_ms, keep)
         case WaitForChildren():
-            return endings.waiting_for_children(job_id, token)
+            return endings.waiting_for_children(job_id, token, keep)
         case UnknownName():
             letter = _letter(outcome, running, letters)
-            return endings.unknown_name(job_id, token, outcome.reason, outcome.stack, policy.keep_failed, unknown_name_delay_ms, letter)
+            reason, stack = outcome.reason, outcome.stack
+            return endings.unknown_name(job_id, token, reason, stack, keep, policy.attempts, unknown_name_delay_ms, letter)
         case Abandoned():
             return None
         case _:

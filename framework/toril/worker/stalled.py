@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from redis import exceptions as redis_errors
@@ -24,14 +24,24 @@ class StalledSweep:
 
     Args:
         found: called with the id of each job that was put back.
+        end_cancelled: fails a job that was cancelled before its worker died.
     """
 
-    def __init__(self, commands: QueueCommands, options: WorkerOptions, clock: Clock, health: Health, found: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        commands: QueueCommands,
+        options: WorkerOptions,
+        clock: Clock,
+        health: Health,
+        found: Callable[[str], None],
+        end_cancelled: Callable[[str], Awaitable[None]],
+    ) -> None:
         self._commands = commands
         self._options = options
         self._clock = clock
         self._health = health
         self._found = found
+        self._end_cancelled = end_cancelled
 
     async def run_forever(self) -> None:
         """Sweep until cancelled."""
@@ -43,12 +53,14 @@ class StalledSweep:
         interval_ms = self._options.stalled_interval_ms
         try:
             reply = await self._commands.sweep_stalled(self._clock.now_ms(), interval_ms, self._options.max_stalled_count)
+            for job_id in reply.recovered:
+                log.warning("job stalled: its worker is gone; put back to wait", queue=self._commands.keys.queue, job_id=job_id)
+                self._found(job_id)
+            for job_id in reply.cancelled:
+                await self._end_cancelled(job_id)
         except (ServerError, redis_errors.RedisError) as error:
             self._health.failed("stalled-sweep", error)
             return min(interval_ms, RETRY_MS)
         self._health.works("stalled-sweep")
-        for job_id in reply.recovered:
-            log.warning("job stalled: its worker is gone; put back to wait", queue=self._commands.keys.queue, job_id=job_id)
-            self._found(job_id)
         # Where another worker swept lately, wait for its throttle to run out: two equal timers would miss every second one.
         return reply.wait_ms or interval_ms

@@ -65,8 +65,8 @@ class Gathered:
     """An outcome on its way to the server."""
 
     ending: Ending
-    written: Callable[[int], None]
-    """Called with the server's code: 0, or why it refused (`replies.job_error`)."""
+    written: Callable[[int, int | bytes], None]
+    """Called with the server's code (`TurnReply.codes`), and what else it says of that, or 0."""
     dropped: Callable[[Exception], None]
     """Called instead if the server can't process it at all."""
 
@@ -274,8 +274,8 @@ class Lanes:
         for token, record in reply.claimed:
             self._has_claimed = True
             self._start(token, record)
-        for one, code in zip(batch, reply.codes, strict=True):
-            one.written(code)
+        for place, (one, code) in enumerate(zip(batch, reply.codes, strict=True)):
+            one.written(code, reply.details.get(place, 0))
         if reservation.claims > 0:
             self._health.works("claim")
             state = self._window.learn(look, names, reply.state, reply.positions)
@@ -319,8 +319,8 @@ class Lanes:
         """Write one outcome, maybe for the second time; False if it is what stops the script."""
         is_culprit = False
 
-        def written(code: int) -> None:
-            one.written(0 if may_be_written and code in GONE else code)
+        def written(code: int, detail: int | bytes) -> None:
+            one.written(0 if may_be_written and code in GONE else code, detail)
 
         def dropped(error: Exception) -> None:
             nonlocal is_culprit

@@ -186,7 +186,7 @@ class Worker(EventSource):
             turn_ended=self._turn_ended,
             drained=functools.partial(self.listeners.tell, "drained"),
         )
-        sweep = StalledSweep(commands, self.options, self._clock, self._health, self._stalled)
+        sweep = StalledSweep(commands, self.options, self._clock, self._health, self._stalled, self._attempts.end_cancelled)
         channel = server.subscription(commands.keys, commands.keys.control)
         control = Control(commands, channel, self._attempts)
         threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=f"toril-{self.queue.name}")

@@ -13,7 +13,7 @@ Returns  the name of the collection that the job was in, or -1 no such job, -3 i
 -- include fail
 -- include take_out
 
-local q, id, now, reason = open_queue(KEYS[1], KEYS[2]), ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local q, id, now, reason = open_queue(KEYS[1]), ARGV[1], tonumber(ARGV[2]), ARGV[3]
 if call("EXISTS", q.base .. id) == 0 then return -1 end
 if is_pending_iteration(q, id) then return -8 end -- also one that was claimed a moment ago, until the next one is there
 if call("LPOS", q.active, id) then

@@ -11,7 +11,7 @@ Returns  the ids that were removed
 ]]
 -- include remove_hard
 
-local q, state, until_ms, limit = open_queue(KEYS[1], KEYS[2]), ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local q, state, until_ms, limit = open_queue(KEYS[1]), ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local source = q.base .. state
 local is_list = state == "wait" or state == "paused" or state == "active"
 local is_finished = state == "completed" or state == "failed" or state == "waiting-children"

@@ -11,7 +11,7 @@ Returns  {how many were removed, how many there are to pass by from now on, or -
 ]]
 -- include remove_hard
 
-local q, key, count, passed = open_queue(KEYS[1], KEYS[2]), KEYS[1] .. ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local q, key, count, passed = open_queue(KEYS[1]), KEYS[1] .. ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local is_list = ARGV[1] == "wait" or ARGV[1] == "paused"
 local ids = call(is_list and "LRANGE" or "ZRANGE", key, passed, passed + count - 1)
 local removed = 0

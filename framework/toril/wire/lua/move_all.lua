@@ -20,6 +20,7 @@ for _, id in ipairs(ids) do
   if target ~= "delayed" then
     call("HDEL", key, "finishedOn", "processedOn", target == "completed" and "returnvalue" or "failedReason")
     relink(key, target)
+    forget(q, id)
   end
   trimming_event(q, "waiting", "jobId", id, "prev", target)
 end

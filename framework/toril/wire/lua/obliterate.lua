@@ -10,7 +10,7 @@ Returns  0 all is gone, 1 there is more, -1 it isn't paused, -2 jobs run
 ]]
 -- include remove_hard
 
-local q, left = open_queue(KEYS[1], KEYS[2]), tonumber(ARGV[1])
+local q, left = open_queue(KEYS[1]), tonumber(ARGV[1])
 if not q.paused then return -1 end
 if ARGV[2] ~= "1" and call("LLEN", q.active) > 0 then return -2 end
 

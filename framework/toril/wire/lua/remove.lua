@@ -59,5 +59,5 @@ local function remove_job(key)
 end
 
 remove_job(root)
-call("DEL", KEYS[2] .. "unknown:" .. id, KEYS[2] .. "cancel:" .. id)
+forget(q, id)
 return 1

@@ -17,7 +17,7 @@ Returns   the new job's id (also if the letter was replayed before), or -1 no su
 -- include fail
 -- include take_out
 
-local q, id, now = open_queue(KEYS[1], KEYS[2]), ARGV[1], tonumber(ARGV[2])
+local q, id, now = open_queue(KEYS[1]), ARGV[1], tonumber(ARGV[2])
 local base = ARGV[3]
 local done = q.own .. "replayed:" .. id
 if call("EXISTS", q.base .. id) == 0 then return call("GET", done) or -1 end

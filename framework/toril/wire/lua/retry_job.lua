@@ -22,6 +22,7 @@ call("HDEL", key, "finishedOn", "processedOn", target == "completed" and "return
 if ARGV[4] == "1" then call("HDEL", key, "atm") end
 if ARGV[5] == "1" then call("HDEL", key, "ats") end
 if ARGV[6] ~= "" then call("HSET", key, "opts", ARGV[6]) end
+forget(q, id)
 local priority = tonumber(call("HGET", key, "priority")) or 0
 add_waiting(q, id, priority, ARGV[3] == "1")
 wake(q)

@@ -7,17 +7,18 @@ KEYS[2]  base of our own keys
 ARGV[1]  now, ms
 ARGV[2]  interval between sweeps, ms
 ARGV[3]  how often a job may stall before it is failed
-Returns  {ms to wait, since another worker swept lately, or 0; the ids that were put back}
+Returns  {ms to wait, since another worker swept lately, or 0; the ids that were put back; those of cancelled jobs, which stay active
+         until `end_cancelled` or the next sweep}
 ]]
--- include fail
+-- include queue
 
 local now, interval, max_stalled = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local q = open_queue(KEYS[1], KEYS[2])
+local q = open_queue(KEYS[1])
 local check = q.base .. "stalled-check"
 
 local ttl = call("PTTL", check)
 if ttl == -1 then ttl = interval end -- somebody wrote it without a TTL: nobody will ever sweep, but nobody shall spin either
-if ttl ~= -2 then return { math.max(ttl, 1), {} } end
+if ttl ~= -2 then return { math.max(ttl, 1), {}, {} } end
 call("SET", check, ARGV[1], "PX", interval)
 trim_events(q)
 
@@ -28,26 +29,25 @@ local function is_scheduled(key)
     and (call("EXISTS", q.base .. "repeat:" .. scheduler) == 1 or call("ZSCORE", q.base .. "repeat", scheduler) ~= false)
 end
 
-local recovered = {}
+local recovered, cancelled = {}, {}
 local suspects = call("SMEMBERS", q.stalled)
 if #suspects > 0 then call("DEL", q.stalled) end
 for _, id in ipairs(suspects) do
   local key = q.base .. id
-  if call("EXISTS", key .. ":lock") == 0 and call("LREM", q.active, 1, id) == 1 and call("EXISTS", key) == 1 then
+  if call("EXISTS", key .. ":lock") == 1 then
+    -- its worker lives
+  elseif call("EXISTS", q.own .. "cancel:" .. id) == 1 and call("EXISTS", key) == 1 and call("LPOS", q.active, id) then
+    cancelled[#cancelled + 1] = id -- its worker died before it could obey
+  elseif call("LREM", q.active, 1, id) == 1 and call("EXISTS", key) == 1 then
     local count = call("HINCRBY", key, "stc", 1)
-    local reason = call("GET", q.own .. "cancel:" .. id)
-    if reason then -- its worker died before it could obey
-      fail_unasked(q, now, id, "active", "cancelled: " .. reason, "")
-    else
-      if count > max_stalled and not is_scheduled(key) then
-        call("HSET", key, "defa", "job stalled more than allowable limit")
-      end
-      call("RPUSH", q.wait, id)
-      wake(q)
-      event(q, "waiting", "jobId", id, "prev", "active")
-      event(q, "stalled", "jobId", id)
-      recovered[#recovered + 1] = id
+    if count > max_stalled and not is_scheduled(key) then
+      call("HSET", key, "defa", "job stalled more than allowable limit")
     end
+    call("RPUSH", q.wait, id)
+    wake(q)
+    event(q, "waiting", "jobId", id, "prev", "active")
+    event(q, "stalled", "jobId", id)
+    recovered[#recovered + 1] = id
   end
 end
 
@@ -55,4 +55,4 @@ local active = call("LRANGE", q.active, 0, -1)
 for first = 1, #active, 1000 do
   call("SADD", q.stalled, unpack(active, first, math.min(first + 999, #active)))
 end
-return { 0, recovered }
+return { 0, recovered, cancelled }

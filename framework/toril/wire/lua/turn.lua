@@ -19,14 +19,15 @@ ARGV[11]  and in the prioritized jobs
 ARGV[12]  for how many minutes finished jobs are counted, or 0
 ARGV[13]  number of capped names c; then c pairs: name, free slots; then k times seven: kind, id, token and four values. Seven of
           the kind "l" are no ending but the dead letter of the one that follows: base of its queue, name, data, opts, delay, priority
-Returns   {codes, state, value, position, position, {{id, token, fields…}…}}, or -1 if a later turn was answered already
+Returns   {codes, state, value, position, position, {{id, token, fields…}…}, {place of a code from 0, what else is known of it…}}, or -1
+          if a later turn was answered already
 ]]
 -- include finish
 -- include claim
 
 local now, token, lock_ms = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local lane, sequence, own = ARGV[4], tonumber(ARGV[5]), KEYS[2]
-local q = open_queue(KEYS[1], own)
+local q = open_queue(KEYS[1])
 q.metrics_points = tonumber(ARGV[12])
 local receipt = own .. "receipt:" .. lane
 
@@ -65,32 +66,34 @@ for i = 14, 13 + 2 * names, 2 do
   free[ARGV[i]] = tonumber(ARGV[i + 1])
 end
 
-local codes, finished, letter = {}, false, nil
+local codes, details, finished, letter = {}, {}, false, nil
 for i = 14 + 2 * names, #ARGV, 7 do
   local kind, id, held, a, b, c, d = unpack(ARGV, i, i + 6)
   if kind == "l" then
     letter = { base = id, name = held, data = a, opts = b, timestamp = now, delay = tonumber(c), priority = tonumber(d) }
   else
-    local code
+    local code, detail
     if kind == "c" then
       code = finish(q, now, id, held, "completed", a, nil, c)
     elseif kind == "f" then
-      code = finish(q, now, id, held, "failed", a, b, c, tonumber(d), letter)
+      code, detail = finish(q, now, id, held, "failed", a, b, c, tonumber(d), letter)
     elseif kind == "r" then
-      code = retry_now(q, now, id, held, a, b, c == "1")
-    elseif kind == "d" then
-      code = delay_job(q, now, id, held, tonumber(c), a, b)
-    elseif kind == "o" then
-      code = delay_job(q, now, id, held, tonumber(c))
+      code, detail = retry_now(q, now, id, held, a, b, c == "1", d)
+    elseif kind == "d" or kind == "o" then
+      code, detail = delay_job(q, now, id, held, tonumber(c), a, b, d)
     elseif kind == "m" then
-      code = wait_for_children(q, now, id, held)
+      code, detail = wait_for_children(q, now, id, held, d)
     elseif kind == "w" then
-      code = put_back(q, now, id, held, tonumber(a))
+      code, detail = put_back(q, now, id, held, tonumber(a), d)
     else
-      code = put_off_unknown(q, now, id, held, a, b, c, tonumber(d), letter)
+      code, detail = put_off_unknown(q, now, id, held, a, b, c, d, letter)
     end
-    if kind == "u" and code == 1 or code == 0 and (kind == "c" or kind == "f") then finished = true end
+    if code == ENDED_CANCELLED or code == UNKNOWN_NAME_FAILED or code == 0 and (kind == "c" or kind == "f") then finished = true end
     codes[#codes + 1] = code
+    if detail then
+      details[#details + 1] = #codes - 1
+      details[#details + 1] = detail
+    end
     letter = nil
   end
 end
@@ -119,9 +122,9 @@ if lane ~= "" then
   for i, row in ipairs(rows) do
     claimed[i] = { row[1], row[2] }
   end
-  local answer = cmsgpack.pack({ codes, state, value, wait_position, prioritized_position, claimed })
+  local answer = cmsgpack.pack({ codes, state, value, wait_position, prioritized_position, claimed, details })
   call("HSET", receipt, "seq", sequence, "answer", answer)
   call("PEXPIRE", receipt, 2 * lock_ms)
 end
 
-return { codes, state, value, wait_position, prioritized_position, rows }
+return { codes, state, value, wait_position, prioritized_position, rows, details }

@@ -33,6 +33,7 @@ local function add_job(q, job, now, in_flow)
   max_events(q)
   local id = job.custom ~= "" and job.custom or tostring(counter)
   if job.custom ~= "" and call("EXISTS", q.base .. id) == 1 then return duplicate(q, id, job, now, in_flow) end
+  if job.custom ~= "" then forget(q, id) end -- only these ids can come again
   if job.rule ~= "" then
     local rule = cjson.decode(job.rule)
     local other = deduplicate(q, rule, id, job, now)

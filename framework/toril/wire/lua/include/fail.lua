@@ -1,5 +1,6 @@
 -- include store
 -- include keep
+-- include metrics
 
 -- §3.15.4 and 5: the job that held a deduplication id has ended; the payload that came meanwhile, if any, follows it.
 local function release_deduplication(q, id, deduplication, now)
@@ -18,6 +19,7 @@ local function release_deduplication(q, id, deduplication, now)
     delay = tonumber(opts.delay) or 0, priority = tonumber(opts.priority) or 0, lifo = opts.lifo == true,
     parent_key = values[5], parent = values[6], scheduler = values[8], deduplication = deduplication,
   }
+  if values[4] then forget(q, next_id) end
   call("SET", owner_key, next_id)
   store(q, next_id, job)
   if place(q, next_id, job, now) == "delayed" then wake_delayed(q) else wake(q) end
@@ -33,7 +35,7 @@ local function is_pending_iteration(q, id)
   return due ~= false and id == "repeat:" .. scheduler .. ":" .. string.format("%.0f", tonumber(due))
 end
 
--- §11: a job that was taken out of `from` fails without an attempt's outcome: §3.5 steps 7, 8, 10, 11.
+-- §11: a job that was taken out of `from` fails without an attempt's outcome: §3.5 steps 7, 8, 10, 11, and 13.
 local function fail_unasked(q, now, id, from, reason, rule_text)
   local key = q.base .. id
   local values = call("HMGET", key, "parentKey", "parent", "deid")
@@ -51,6 +53,7 @@ local function fail_unasked(q, now, id, from, reason, rule_text)
     call("HDEL", key, "defa")
     if rule_text ~= "" then trim_finished(q, q.base .. "failed", rule, now) end
   end
-  call("DEL", q.own .. "unknown:" .. id, q.own .. "cancel:" .. id)
+  forget(q, id)
   event(q, "failed", "jobId", id, "failedReason", reason, "prev", from)
+  if q.metrics_points > 0 then count_in_metrics(q, "failed", now, q.metrics_points) end
 end

@@ -13,30 +13,6 @@ local function take_from_active(q, id, token, values_wanted)
   return values, 0
 end
 
--- §3.5.4: one job more in its minute. `max_points` minutes are kept.
-local function count_in_metrics(q, target, now, max_points)
-  local key = q.base .. "metrics:" .. target
-  local data = key .. ":data"
-  local before = call("HINCRBY", key, "count", 1) - 1
-  local last = tonumber(call("HGET", key, "prevTS") or nil)
-  if not last then
-    call("HSET", key, "prevTS", now, "prevCount", 0)
-    return
-  end
-  local minutes = math.min(math.floor(now / 60000) - math.floor(last / 60000), max_points)
-  if minutes <= 0 then return end
-  call("LPUSH", data, before - (tonumber(call("HGET", key, "prevCount")) or 0))
-  for first = 2, minutes, 1000 do
-    local zeros = {}
-    for i = 1, math.min(1000, minutes - first + 1) do
-      zeros[i] = 0
-    end
-    call("LPUSH", data, unpack(zeros))
-  end
-  call("LTRIM", data, 0, max_points - 1)
-  call("HSET", key, "prevCount", before, "prevTS", now)
-end
-
 -- A job that failed for good also goes, as a job of its own, to the queue for dead letters.
 local function write_letter(q, letter, now)
   local dq = queue_of(q, letter.base)
@@ -86,7 +62,7 @@ local function finish(q, now, id, token, target, result, stack, rule_text, attem
     end
     if rule_text ~= "" then trim_finished(q, q.base .. target, rule, now) end
   end
-  call("DEL", q.own .. "unknown:" .. id, q.own .. "cancel:" .. id)
+  forget(q, id)
   if target == "completed" then
     event(q, "completed", "jobId", id, "returnvalue", result, "prev", "active")
   else
@@ -100,21 +76,27 @@ end
 
 local RETRY_FIELDS = { "name", "priority", "atm" }
 
+-- What an ending answers besides 0 and the refusals; the client knows the numbers by the same names.
+local NO_CHILD_PENDING, UNKNOWN_NAME_FAILED, ENDED_CANCELLED = 1, 2, 3
+
 -- §11: somebody has cancelled the job while it ran, and its worker has not heard of it in time: it ends now, whatever that wanted.
-local function ends_cancelled(q, now, id)
+-- The code and the reason, or nil if nobody has. `stack` is that of the attempt, or "".
+local function ends_cancelled(q, now, id, stack, rule_text)
   local reason = call("GET", q.own .. "cancel:" .. id)
-  if not reason then return false end
+  if not reason then return nil end
   call("HINCRBY", q.base .. id, "atm", 1)
-  fail_unasked(q, now, id, "active", "cancelled: " .. reason, "")
-  return true
+  if stack ~= "" then call("HSET", q.base .. id, "stacktrace", stack) end
+  fail_unasked(q, now, id, "active", "cancelled: " .. reason, rule_text)
+  return ENDED_CANCELLED, reason
 end
 
 -- §3.7a: the attempt failed; it runs again at once.
-local function retry_now(q, now, id, token, reason, stack, lifo)
+local function retry_now(q, now, id, token, reason, stack, lifo, rule_text)
   promote_due(q, now, is_blocked(q))
   local values, code = take_from_active(q, id, token, RETRY_FIELDS)
   if not values then return code end
-  if ends_cancelled(q, now, id) then return 0 end
+  local ended, why = ends_cancelled(q, now, id, stack, rule_text)
+  if ended then return ended, why end
   local priority = tonumber(values[2]) or 0
   add_waiting(q, id, priority, lifo)
   wake(q)
@@ -123,12 +105,13 @@ local function retry_now(q, now, id, token, reason, stack, lifo)
   return 0
 end
 
--- §3.7b with a reason (an attempt that failed), §3.8 moveToDelayed without one.
-local function delay_job(q, now, id, token, delay, reason, stack)
+-- §3.7b with a reason (an attempt that failed), §3.8 moveToDelayed without one ("").
+local function delay_job(q, now, id, token, delay, reason, stack, rule_text)
   local values, code = take_from_active(q, id, token, RETRY_FIELDS)
   if not values then return code end
-  if ends_cancelled(q, now, id) then return 0 end
-  if reason then
+  local ended, why = ends_cancelled(q, now, id, stack, rule_text)
+  if ended then return ended, why end
+  if stack ~= "" then
     call("HSET", q.base .. id, "delay", delay, "failedReason", reason, "stacktrace", stack, "atm", (tonumber(values[3]) or 0) + 1)
   else
     call("HSET", q.base .. id, "delay", delay)
@@ -140,15 +123,16 @@ local function delay_job(q, now, id, token, delay, reason, stack)
 end
 
 -- §3.8 moveToWait, with the ring also for a prioritized job (§11). A job that isn't active stays where it is.
--- `limit_ms` above 0: nobody who has a rate limit may claim for so long. Returns what is left of such a limit, or a code below 0.
-local function put_back(q, now, id, token, limit_ms)
+-- `limit_ms` above 0: nobody who has a rate limit may claim for so long. With a limit, what is left of it comes back as well.
+local function put_back(q, now, id, token, limit_ms, rule_text)
   local priority = call("HMGET", q.base .. id, "name", "priority")
   if not priority[1] then return -1 end
   local code = unlock(q, id, token)
   if code < 0 then return code end
   if limit_ms and limit_ms > 0 then call("SET", q.limiter, "9007199254740991", "PX", limit_ms) end
   if call("LREM", q.active, 1, id) == 0 then return 0 end
-  if ends_cancelled(q, now, id) then return 0 end
+  local ended, why = ends_cancelled(q, now, id, "", rule_text)
+  if ended then return ended, why end
   priority = tonumber(priority[2]) or 0
   if priority > 0 then
     add_prioritized_front(q, id, priority)
@@ -157,32 +141,35 @@ local function put_back(q, now, id, token, limit_ms)
   end
   wake(q)
   trimming_event(q, "waiting", "jobId", id, "prev", "active")
-  return limit_ms and math.max(call("PTTL", q.limiter), 0) or 0
+  return 0, limit_ms and math.max(call("PTTL", q.limiter), 0)
 end
 
--- §3.8 moveToWaitingChildren: 0 it waits for its children now, 1 none of them is pending, and nothing was changed.
-local function wait_for_children(q, now, id, token)
+-- §3.8 moveToWaitingChildren: 0 it waits for its children now, NO_CHILD_PENDING and nothing was changed.
+local function wait_for_children(q, now, id, token, rule_text)
   local key = q.base .. id
   if call("EXISTS", key) == 0 then return -1 end
   if call("ZCARD", key .. ":unsuccessful") ~= 0 then return -9 end
-  if call("SCARD", key .. ":dependencies") == 0 then return 1 end
+  if call("SCARD", key .. ":dependencies") == 0 then return NO_CHILD_PENDING end
   local values, code = take_from_active(q, id, token, RETRY_FIELDS)
   if not values then return code end
-  if ends_cancelled(q, now, id) then return 0 end
+  local ended, why = ends_cancelled(q, now, id, "", rule_text)
+  if ended then return ended, why end
   call("ZADD", q.base .. "waiting-children", now, id)
   event(q, "waiting-children", "jobId", id, "prev", "active")
   return 0
 end
 
--- §11: nobody here handles the job's name. Put off five times, each time for twice as long (0); then it fails (1).
-local function put_off_unknown(q, now, id, token, reason, stack, rule_text, first_delay, letter)
+-- §11: nobody here handles the job's name. Put off five times, each time for twice as long (0); then it fails.
+-- `rest` is "first delay in ms,allowed attempts".
+local function put_off_unknown(q, now, id, token, reason, stack, rule_text, rest, letter)
+  local first_delay, attempts = string.match(rest, "^(%d+),(%d+)$")
   local seen_key = q.own .. "unknown:" .. id
   local seen = (tonumber(call("GET", seen_key)) or 0) + 1
   if seen > 5 then
-    local code = finish(q, now, id, token, "failed", reason, stack, rule_text, 0, letter)
-    return code == 0 and 1 or code
+    local code, why = finish(q, now, id, token, "failed", reason, stack, rule_text, tonumber(attempts), letter)
+    return code == 0 and UNKNOWN_NAME_FAILED or code, why
   end
-  local code = delay_job(q, now, id, token, first_delay * 2 ^ (seen - 1))
+  local code, why = delay_job(q, now, id, token, tonumber(first_delay) * 2 ^ (seen - 1), "", "", rule_text)
   if code == 0 then call("SET", seen_key, seen, "PX", 86400000) end
-  return code
+  return code, why
 end

@@ -2,12 +2,12 @@
 
 local call = redis.call
 
--- Opens a queue by its base ("bull:emails:") and that of our own keys. `meta` is read once: nothing in a script changes what it says.
-local function open_queue(base, own)
+-- Opens a queue by its base ("bull:emails:"). `meta` is read once: nothing in a script changes what it says.
+local function open_queue(base)
   local meta = call("HMGET", base .. "meta", "paused", "concurrency", "max", "duration", "opts.maxLenEvents")
   return {
     base = base,
-    own = own,
+    own = "toril:" .. base,
     metrics_points = 0,
     meta = base .. "meta",
     wait = base .. "wait",
@@ -139,6 +139,11 @@ local function unlock(q, id, token)
   if q.has_stalled == nil then q.has_stalled = call("EXISTS", q.stalled) == 1 end
   if q.has_stalled then call("SREM", q.stalled, id) end
   return 0
+end
+
+-- §11: what we have noted about a job with this id, which ends or begins a new life.
+local function forget(q, id)
+  call("DEL", q.own .. "unknown:" .. id, q.own .. "cancel:" .. id)
 end
 
 -- §3.0 DROP-KEYS

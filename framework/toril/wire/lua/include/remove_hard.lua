@@ -9,5 +9,5 @@ local function remove_hard(q, id)
     call("DEL", q.base .. "de:" .. deduplication, q.base .. "dn:" .. deduplication)
   end
   drop_keys(key)
-  if q.own then call("DEL", q.own .. "unknown:" .. id, q.own .. "cancel:" .. id) end
+  forget(q, id)
 end
