@@ -63,6 +63,7 @@ from toril.modules.schedule_registry import SchedulerRegistry
 from toril.modules.schedules import ScheduleInfo
 from toril.modules.settings import SettingsSection, TorilSettings
 from toril.modules.tokens import InjectFlowProducer, InjectQueue, QueueToken
+from toril.queues.children import ChildrenCounts, ChildrenPage
 from toril.queues.event_stream import QueueEvents
 from toril.queues.flows import FlowJob, FlowProducer, JobNode, flow_job
 from toril.queues.job import Job
@@ -80,6 +81,8 @@ __all__ = [
     "JOB_REF",
     "Application",
     "Backoff",
+    "ChildrenCounts",
+    "ChildrenPage",
     "Clock",
     "ConfigModule",
     "Deduplication",

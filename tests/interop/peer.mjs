@@ -3,7 +3,7 @@
 import { say, serve } from './lines.mjs';
 
 const { connection, prefix, library } = JSON.parse(process.env.PEER);
-const { FlowProducer, Queue, QueueEvents, UnrecoverableError, Worker } = await import(library);
+const { FlowProducer, Queue, QueueEvents, QueueEventsProducer, UnrecoverableError, Worker } = await import(library);
 
 const EVENTS = [
   'active', 'added', 'cleaned', 'completed', 'debounced', 'deduplicated', 'delayed', 'drained', 'duplicated', 'failed', 'paused', 'progress',
@@ -90,6 +90,9 @@ const operations = {
     shown(await queueOf(queue).upsertJobScheduler(scheduler, repeat, template)),
   schedulers: async ({ queue }) => queueOf(queue).getJobSchedulers(),
   removeScheduler: async ({ queue, scheduler }) => queueOf(queue).removeJobScheduler(scheduler),
+  // Any method of a queue or of a job, by its name.
+  onQueue: async ({ queue, method, arguments: args }) => queueOf(queue)[method](...args),
+  onJob: async ({ queue, id, method, arguments: args }) => (await jobOf(queue, id))[method](...args),
   // Any command on the queue's own connection; {"base64": …} stands for bytes.
   raw: async ({ queue, command }) => {
     const [name, ...rest] = command.map((part) => (part.base64 === undefined ? part : Buffer.from(part.base64, 'base64')));
@@ -97,6 +100,17 @@ const operations = {
   },
 
   // events and workers
+  publish: async ({ queue, event }) => {
+    const producer = new QueueEventsProducer(queue, { connection, prefix });
+    await producer.publishEvent(event);
+    await producer.close();
+  },
+  // Tells of one event of any name, from the beginning of the stream: until its first read has begun it would miss what is new.
+  listen: async ({ queue, name }) => {
+    const events = kept(followers, `${queue} from 0`, () => new QueueEvents(queue, { connection, prefix, lastEventId: '0' }));
+    events.on(name, (fields) => say({ event: name, queue, fields }));
+    await events.waitUntilReady();
+  },
   follow: async ({ queue }) => {
     const events = eventsOf(queue);
     for (const name of EVENTS) {

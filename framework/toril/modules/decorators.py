@@ -41,6 +41,7 @@ class ProcessorFields(TypedDict, total=False):
     lock_duration: Duration
     stalled_interval: Duration
     max_stalled_count: int
+    max_started_attempts: int
     drain_delay: Duration
     max_loop_block: Duration
     loop_block_warning: Duration

@@ -233,4 +233,6 @@ _READERS: Final[Mapping[str, Callable[[Mapping[str, str], str], Any]]] = {
     "count": _number,
 }
 _KINDS: Final[Mapping[str, type[Event]]] = {kind.event_name: kind for kind in get_args(QueueEvent) if kind is not UnknownEvent}
+RESERVED_EVENTS: Final = frozenset({*_KINDS, "debounced", "error"})
+"""Names that no event of somebody's own may have: readers on either side would take it for one of the queue's."""
 _FIELDS_OF: Final = {kind: tuple(field.name for field in fields(kind) if field.name != "stream_id") for kind in _KINDS.values()}

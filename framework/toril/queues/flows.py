@@ -26,6 +26,7 @@ from toril.queues.drafts import MISSING, JobDraft, as_child, draft_of
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
 from toril.queues.opening import open_server, prefix_or_default
+from toril.queues.option_checks import check_whole
 from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions
 from toril.queues.queue import Queue
 from toril.wire.connection import Server
@@ -156,10 +157,15 @@ class FlowProducer:
             job_id: of the root.
             queue: its queue.
             prefix: of that queue; not set: the producer's.
-            depth: how many levels.
-            max_children: how many children of each job, at most.
+            depth: how many levels, at least 1.
+            max_children: how many children of each job, at most; those that have ended come first. More than 1,000 count as 1,000.
+
+        Raises:
+            InvalidOptionError
         """
         server = await self._open()
+        check_whole("depth", depth, 1)
+        check_whole("max_children", max_children, 1)
         root = self._queue(queue, prefix, server)
         job = await root.find_job(job_id)
         return None if job is None else await self._below(job, server, depth, min(max_children, MOST_CHILDREN_SHOWN))
@@ -212,9 +218,8 @@ class FlowProducer:
     async def _below(self, job: Job[Any, Any], server: Server, depth: int, most: int) -> JobNode:
         node = JobNode(job)
         if depth > 1:
-            for key in (await job.queue.commands.children(job.id))[:most]:
-                base, _, child_id = key.rpartition(":")
-                prefix, _, name = base.rpartition(":")
+            for key in await job.queue.commands.children(job.id, most):
+                prefix, name, child_id = job.queue.keys.split_job_key(key)
                 child = await self._queue(name, prefix, server).find_job(child_id)
                 if child is not None:
                     node.children.append(await self._below(child, server, depth - 1, most))

@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Literal
 from typing_extensions import TypeVar
 
 from toril.errors import InvalidOptionError, JobNotFoundError
-from toril.queues.job import Job
+from toril.queues.job import Job, JobLogs
 from toril.queues.option_checks import check_priority
 from toril.queues.states import NEWEST_FIRST, PENDING_STATES, STATES, JobState, state_key, state_of_key
 from toril.wire.codec import JobRecord
@@ -85,6 +85,10 @@ class QueueGetters(Generic[DataT, ResultT]):
     async def find_state(self, job_id: str) -> JobState | None:
         """Where the job is; None if there is no such job."""
         return state_of_key(await (await self._use()).get_state(job_id))
+
+    async def get_job_logs(self, job_id: str, start: int = 0, end: int = -1, *, ascending: bool = True) -> JobLogs:
+        """Rows `start` to `end` of a job's log, oldest first unless `ascending` is False; empty if there is no such job."""
+        return JobLogs(*await (await self._use()).get_logs(job_id, start, end, ascending=ascending))
 
     async def get_jobs(
         self, states: JobState | Iterable[JobState] = STATES, start: int = 0, end: int = -1, *, ascending: bool = False

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, cast
 from typing_extensions import TypeVar
 
 from toril.durations import Duration, to_ms
-from toril.errors import JobNotFoundError
+from toril.errors import InvalidOptionError, JobNotFoundError, LockLostError
 from toril.queues.children import JobChildren
+from toril.queues.option_checks import check_whole
 from toril.queues.option_values import moment, stored_options, waiting_from
 from toril.queues.options import JobOptions
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
@@ -121,6 +122,11 @@ class Job(JobChildren, Generic[DataT, ResultT]):
     def priority(self) -> int:
         """Its priority now, which may have been changed since it was added."""
         return self.record.priority
+
+    @property
+    def deduplication_id(self) -> str | None:
+        """The id under which it keeps others out, or kept them out while it had not ended."""
+        return self.record.deduplication_id
 
     @property
     def parent_key(self) -> str | None:
@@ -247,6 +253,34 @@ class Job(JobChildren, Generic[DataT, ResultT]):
     async def get_logs(self, start: int = 0, end: int = -1, *, ascending: bool = True) -> JobLogs:
         """Rows `start` to `end` (both included; negative ones count from the end), oldest first unless `ascending` is False."""
         return JobLogs(*await self.queue.commands.get_logs(self.id, start, end, ascending=ascending))
+
+    async def clear_logs(self, *, keep: int = 0) -> None:
+        """Remove its log, but for the newest `keep` rows."""
+        check_whole("keep", keep, 0)
+        await self.queue.commands.clear_logs(self.id, keep)
+
+    async def extend_lock(self, duration: Duration) -> None:
+        """Let the job belong to this run for so long from now on, even if the lock can't be renewed meanwhile.
+
+        For a handler that is about to call C code which holds the interpreter for longer than the worker's `lock_duration`. The
+        price: if the process dies, the job runs again that much later.
+
+        Raises:
+            LockLostError: another worker may have it; also if this object was not given to a handler, and so holds no lock.
+            InvalidOptionError: no time at all.
+        """
+        lock_ms = to_ms(duration, "duration")
+        if not lock_ms:
+            raise InvalidOptionError("duration", duration, "a lock needs a span of time, such as 5m")
+        if self.token is None:
+            raise LockLostError(self.id, self.queue_name, "it was read from the queue, and only a handler's job holds a lock")
+        await self.queue.commands.extend_lock(self.id, self.token, lock_ms)
+
+    async def remove_deduplication_key(self) -> bool:
+        """Let the next job with its deduplication id in; False if it isn't this job that keeps the others out."""
+        if self.record.deduplication_id is None:
+            return False
+        return await self.queue.commands.drop_deduplication_of(self.id, self.record.deduplication_id)
 
     async def get_state(self) -> JobState | None:
         """Where the job is now; None if it is gone."""

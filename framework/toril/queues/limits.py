@@ -45,7 +45,9 @@ class QueueLimits:
     async def get_global_rate_limit(self) -> RateLimit | None:
         """What `set_global_rate_limit` has set; None: nothing, or nothing that makes sense."""
         most, duration_ms = await (await self._use()).find_meta("max", "duration")
-        return RateLimit(max=most, duration=timedelta(milliseconds=duration_ms)) if most and duration_ms else None
+        if not most or not duration_ms or duration_ms > timedelta.max // timedelta(milliseconds=1):
+            return None
+        return RateLimit(max=most, duration=timedelta(milliseconds=duration_ms))
 
     async def remove_global_rate_limit(self) -> None:
         """Forget what `set_global_rate_limit` has set."""

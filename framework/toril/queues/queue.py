@@ -29,6 +29,7 @@ from toril.queues.option_checks import check_whole
 from toril.queues.options import NO_OPTIONS, JobOptions, KeepJobs
 from toril.queues.results import Results, ResultWatch
 from toril.queues.type_arguments import type_arguments
+from toril.queues.upkeep import QueueUpkeep
 from toril.wire.codec import JobRecord
 from toril.wire.commands import QueueCommands
 from toril.wire.connection import Server
@@ -41,7 +42,15 @@ D = TypeVar("D")
 R = TypeVar("R")
 
 
-class Queue(QueueAdding[DataT, ResultT], QueueGetters[DataT, ResultT], QueueOperations, QueueLimits, EventSource, Generic[DataT, ResultT]):
+class Queue(
+    QueueAdding[DataT, ResultT],
+    QueueGetters[DataT, ResultT],
+    QueueOperations,
+    QueueLimits,
+    QueueUpkeep,
+    EventSource,
+    Generic[DataT, ResultT],
+):
     """A queue of jobs: `async with Queue("emails") as emails: await emails.add("welcome", {"to": "ann@example.com"})`.
 
     Nothing connects before the first call. `Queue[Resize, str]("images")` says of what type all its jobs are; a `JobDef` says it

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
 from toril.errors import AddOutcomeUnknownError, QueueBusyError
@@ -18,6 +18,7 @@ from toril.wire.job_commands import JobCommands
 from toril.wire.jobs import FlowNode, NewJob
 from toril.wire.keys import QueueKeys
 from toril.wire.line import Argument, ReplyLostError
+from toril.wire.reads import LIST_STATES, READ_BATCH
 from toril.wire.turns import ClaimState, StalledReply, TurnReply, TurnRequest
 
 ADD_BATCH: Final = 1_000
@@ -28,6 +29,9 @@ NO_DETAILS: Final[Mapping[int, int | bytes]] = {}
 MOVE_BATCH: Final = 1_000
 CLEAN_BATCH: Final = 1_000
 """How many jobs one call moves or removes: a few ms of the server's time."""
+
+LIST_PAGE: Final = 10_000
+"""How many ids of a list are read at once."""
 
 
 class QueueCommands(JobCommands):
@@ -232,9 +236,27 @@ class QueueCommands(JobCommands):
         while code := await self._commands.run(scripts.load("obliterate"), self._bases, CLEAN_BATCH, int(force), repeatable=True):
             if code < 0:
                 raise QueueBusyError(self.keys.queue, "it isn't paused" if code == -1 else "jobs are running")
-        await remove_keys(self._commands, re.sub(r"([*?\[\]\\])", r"\\\1", self.keys.own) + "*")
+        await remove_keys(self._commands, below(self.keys.own))
 
-    # ── the events stream ─────────────────────────────────────────────────────────────────────────────────────
+    async def remove_orphans(self) -> int:
+        """Remove jobs that are in no collection; how many (wire §3.12).
+
+        Most jobs wait in a list, where the server would have to look each of them up by walking through it. So what is in the lists
+        is noted here beforehand, and only the others are sent; the script has the last word.
+        """
+        listed: set[bytes] = set()
+        for state in LIST_STATES:
+            start = 0
+            while page := await self._commands.call("LRANGE", self.keys.state(state), start, start + LIST_PAGE - 1, repeatable=True):
+                listed.update(page)
+                start += LIST_PAGE
+        removed, base = 0, len(self.keys.base.encode())
+        async for keys in pages_of_keys(self._commands, below(self.keys.base)):
+            ids = [key[base:] for key in keys if key[base:] not in listed]
+            for at in range(0, len(ids), READ_BATCH):
+                batch = ids[at : at + READ_BATCH]
+                removed += await self._commands.run(scripts.load("remove_orphans"), self._bases, *batch, repeatable=True)
+        return removed
 
 
 async def next_due_ms(server: Server, keys: QueueKeys, now_ms: int) -> int | None:
@@ -249,15 +271,26 @@ async def next_due_ms(server: Server, keys: QueueKeys, now_ms: int) -> int | Non
     return min(times, default=None)
 
 
-async def remove_keys(connection: Connection, pattern: str) -> None:
-    """Remove all keys whose names match, page by page."""
+async def pages_of_keys(connection: Connection, pattern: str) -> AsyncGenerator[list[bytes]]:
+    """The names of all keys that match, page by page; one may come twice."""
     cursor: bytes | str = "0"
     while True:
         cursor, keys = await connection.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000, repeatable=True)
         if keys:
-            await connection.call("UNLINK", *keys, repeatable=True)
+            yield keys
         if cursor == b"0":
             return
+
+
+async def remove_keys(connection: Connection, pattern: str) -> None:
+    """Remove all keys whose names match, page by page."""
+    async for keys in pages_of_keys(connection, pattern):
+        await connection.call("UNLINK", *keys, repeatable=True)
+
+
+def below(base: str) -> str:
+    """The pattern of all keys that begin with `base`, whatever that holds."""
+    return re.sub(r"([*?\[\]\\])", r"\\\1", base) + "*"
 
 
 async def shift_ttls(server: Server, prefix: str, by_ms: int) -> int:

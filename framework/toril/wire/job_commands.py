@@ -100,3 +100,23 @@ class JobCommands(QueueReads):
         if code == 2:
             raise replies.parent_error(-5, f"of {self.keys.job(job_id)}", 0)
         return code == 0
+
+    async def remove_unprocessed(self, job_id: str) -> int:
+        """Remove a job's children that have not ended and don't run; how many. Raises JobNotFoundError."""
+        return await self._on_job("remove_unprocessed", job_id)
+
+    async def extend_lock(self, job_id: str, token: str, lock_ms: int) -> None:
+        """Let the job belong to the holder of this token for so long from now on. Raises LockLostError."""
+        await self._on_job("extend_lock", job_id, token, lock_ms, repeatable=True)
+
+    async def clear_logs(self, job_id: str, keep: int) -> None:
+        """Remove a job's log but for its newest `keep` rows."""
+        key = self.keys.logs(job_id)
+        if keep:
+            await self._commands.call("LTRIM", key, -keep, -1, repeatable=True)
+        else:
+            await self._commands.call("DEL", key, repeatable=True)
+
+    async def drop_deduplication_of(self, job_id: str, deduplication_id: str) -> bool:
+        """Let the next job of a deduplication id in, if it is this job that keeps it out."""
+        return bool(await self._on_job("drop_deduplication", job_id, deduplication_id))

@@ -127,6 +127,20 @@ class QueueKeys:
         tag, closed, _ = rest.partition("}")
         return tag if opened and closed and tag else None
 
+    def split_job_key(self, key: str) -> tuple[str, str, str]:
+        """Prefix, queue and id of a job by its full key, as a parent keeps it.
+
+        Behind our own prefix the queue's name ends at the first colon, so that ids may hold some (`a:b:c`, iterations of schedulers);
+        behind another one only an id without a colon can be told from its queue (T20).
+        """
+        if key.startswith(f"{self.prefix}:"):
+            name, colon, job_id = key[len(self.prefix) + 1 :].partition(":")
+            if colon:
+                return self.prefix, name, job_id
+        base, _, job_id = key.rpartition(":")
+        prefix, _, name = base.rpartition(":")
+        return prefix, name, job_id
+
     def shares_slot_with(self, other: QueueKeys) -> bool:
         """Whether one script may touch both queues on a Cluster: the hash tags of their prefixes agree. Without tags there is none."""
         return self.tag == other.tag

@@ -14,6 +14,14 @@ from toril.wire.line import Argument
 
 READ_BATCH: Final = 500
 
+CHILD_KINDS: Final = {
+    "processed": ("HSCAN", "processed"),
+    "ignored": ("HSCAN", "failed"),
+    "failed": ("ZSCAN", "unsuccessful"),
+    "unprocessed": ("SSCAN", "dependencies"),
+}
+"""What became of a job's children: how to read on in those of a kind, and where they stand (wire §1.4)."""
+
 LIST_STATES: Final = frozenset({"wait", "paused", "active"})
 
 JOB_FIELDS_HEADER: Final[tuple[Argument, ...]] = (len(JOB_FIELDS), *JOB_FIELDS)
@@ -70,14 +78,33 @@ class QueueReads:
         reason: bytes | None = await self._commands.call("GET", self.keys.cancellation(job_id), repeatable=True)
         return None if reason is None else reason.decode("utf-8", "replace")
 
-    async def children(self, job_id: str) -> list[str]:
-        """Full keys of a job's children, ended ones first."""
-        key = self.keys.job(job_id)
-        found: list[bytes] = await self._commands.call("HKEYS", f"{key}:processed", repeatable=True)
-        found += await self._commands.call("HKEYS", f"{key}:failed", repeatable=True)
-        found += await self._commands.call("ZRANGE", f"{key}:unsuccessful", 0, -1, repeatable=True)
-        found += await self._commands.call("SMEMBERS", f"{key}:dependencies", repeatable=True)
-        return list(dict.fromkeys(map(id_text, found)))
+    async def children(self, job_id: str, most: int) -> list[str]:
+        """Full keys of a job's children, ended ones first, and at most so many."""
+        found: dict[str, None] = {}
+        for kind in CHILD_KINDS:
+            cursor = 0
+            while len(found) < most:
+                page, cursor = await self.children_page(job_id, kind, cursor, most)
+                found.update(dict.fromkeys(page))
+                if not cursor:
+                    break
+        return list(found)[:most]
+
+    async def children_page(self, job_id: str, kind: str, cursor: int, count: int) -> tuple[dict[str, bytes | None], int]:
+        """About `count` children of one kind by their full keys, with what is stored of them; and the next cursor, 0 at the end."""
+        command, suffix = CHILD_KINDS[kind]
+        key = f"{self.keys.job(job_id)}:{suffix}"
+        following, found = await self._commands.call(command, key, cursor, "COUNT", count, repeatable=True)
+        if command == "SSCAN":
+            return {id_text(child): None for child in found}, int(following)
+        with_values = command == "HSCAN"
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return {id_text(child): value if with_values else None for child, value in pairs}, int(following)
+
+    async def count_children(self, job_id: str) -> list[int]:
+        """How many children a job has of each kind: processed, unprocessed, ignored, failed."""
+        counts: list[int] = await self._commands.run(scripts.load("count_children"), self._bases, job_id, repeatable=True)
+        return counts
 
     async def children_values(self, job_id: str) -> dict[str, bytes]:
         """What a job's children have returned, JSON, by their full keys."""
@@ -137,16 +164,17 @@ class QueueReads:
         return bool(await self._commands.call("HEXISTS", self.keys.meta, "paused", repeatable=True))
 
     async def find_meta(self, *fields: str) -> list[int | None]:
-        """Such settings; None for what isn't set, or can't be read as a number."""
+        """Such settings; None for what isn't set, or is no number that the scripts obey (`setting` in queue.lua)."""
         values: list[bytes | None] = await self._commands.call("HMGET", self.keys.meta, *fields, repeatable=True)
-        return [int(value) if value is not None and value.isdigit() else None for value in values]
+        found = [number_or(value, -1) for value in values]
+        return [number if number >= 0 else None for number in found]
 
     async def rate_limit_ttl_ms(self, most: int | None) -> int:
         """For how long the queue's rate limit is used up, 0: it isn't. `most` is how many jobs it allows; None: the queue's own number."""
         if most is None:
             (most,) = await self.find_meta("max")
         used: bytes | None = await self._commands.call("GET", self.keys.limiter, repeatable=True)
-        if used is None or (most is not None and int(used) < most):
+        if used is None or (most is not None and number_or(used, 0) < most):
             return 0
         return max(int(await self._commands.call("PTTL", self.keys.limiter, repeatable=True)), 0)
 
@@ -156,7 +184,7 @@ class QueueReads:
             "HMGET", self.keys.metrics(state), "count", "prevTS", "prevCount", repeatable=True
         )
         data: list[bytes] = await self._commands.call("LRANGE", self.keys.metrics_data(state), start, end, repeatable=True)
-        return [int(value or 0) for value in head], [int(value) for value in data]
+        return [number_or(value, 0) for value in head], [number_or(value, 0) for value in data]
 
     async def list_ids(self, state: str, start: int, end: int, *, ascending: bool) -> list[str]:
         """Ids `start` to `end` (inclusive, as Redis counts) of one state; ascending is oldest (or most urgent) first."""
@@ -198,6 +226,15 @@ class QueueReads:
             if token is not None:
                 held[job_id] = token.decode()
         return held
+
+
+def number_or(text: bytes | None, default: int) -> int:
+    """What a number says that anybody may have written; `default` where there is none, or none that a script could use."""
+    try:
+        number = float(text or b"")
+    except ValueError:
+        return default
+    return int(number) if abs(number) < 2**53 else default
 
 
 def _pairs(reply: list[bytes]) -> dict[str, bytes]:

@@ -48,6 +48,9 @@ log = get_logger(__name__)
 
 SCHEDULE_RETRY_MS: Final = 1_000
 
+STARTED_TOO_OFTEN: Final = "job started more than allowable limit"
+"""BullMQ's words, by which Node tools know it."""
+
 MAX_STACK_CHARACTERS = 20_000
 """A longer stack (endless recursion, a huge message) loses its middle: it is stored once per attempt, in the server's memory."""
 
@@ -83,7 +86,7 @@ class Executor:
         try:
             if job.record.scheduler_id is not None and (put_off := await self._continue_schedule(job)) is not None:
                 return put_off
-            if running.handler is None or job.record.deferred_failure is not None:
+            if running.handler is None or self._must_fail(job) is not None:
                 return self._without_running(running)
             expires_at_ms = running.policy.expires_at_ms
             if expires_at_ms is not None and job.attempts_started <= 1 and (late_ms := self._clock.now_ms() - expires_at_ms) > 0:
@@ -101,7 +104,8 @@ class Executor:
         job, policy = running.job, running.policy
         reason, stack = describe(error), self._stacks(running, error)
         attempt = job.attempts_made + 1
-        if attempt < policy.attempts and not is_final(error):
+        most = self._options.max_started_attempts
+        if attempt < policy.attempts and not is_final(error) and (most is None or job.attempts_started < most):
             try:
                 delay_ms = next_delay_ms(
                     policy.backoff, attempt, error, job, strategies=self._options.backoff_strategies, random=random.random
@@ -130,11 +134,18 @@ class Executor:
             log.error("nothing follows this iteration: its rule can't be read", reason=str(error))
         return None
 
+    def _must_fail(self, job: Job[Any, Any]) -> str | None:
+        """Why the job fails without running, if it does (wire §3.2)."""
+        most = self._options.max_started_attempts
+        if job.record.deferred_failure is None and most is not None and job.attempts_started > most:
+            return STARTED_TOO_OFTEN
+        return job.record.deferred_failure
+
     def _without_running(self, running: RunningJob) -> Outcome:
         job = running.job
-        deferred = job.record.deferred_failure
-        if deferred is not None:
-            return self.failure(running, UnrecoverableError(deferred))
+        reason = self._must_fail(job)
+        if reason is not None:
+            return self.failure(running, UnrecoverableError(reason))
         unknown = UnknownJobNameError(job.id, job.queue_name, job.name, self._registry.names)
         if self._options.unknown_names == "fail":
             return Failed(unknown, describe(unknown), self._stacks(running, unknown))

@@ -28,6 +28,9 @@ class WorkerOptions:
     """How often to look for jobs whose worker is gone. One worker of a queue does it for all."""
     max_stalled_count: int = 1
     """How often a job may lose its worker before it is failed."""
+    max_started_attempts: int | None = None
+    """How often a job may be started at all, runs without an outcome among them (a crash, `DelayedError`, a stop); not set: no limit.
+    One that is taken once more is failed without running, and after an error in its last one it isn't tried again."""
     drain_delay: Duration = "5s"
     """How long an idle worker sleeps at most before it looks again, should nobody ring."""
     shutdown_timeout: Duration = "25s"
@@ -61,6 +64,8 @@ class WorkerOptions:
     def __post_init__(self) -> None:
         _check_count("concurrency", self.concurrency, at_least=1)
         _check_count("max_stalled_count", self.max_stalled_count, at_least=0)
+        if self.max_started_attempts is not None:
+            _check_count("max_started_attempts", self.max_started_attempts, at_least=1)
         if self.unknown_names not in ("put_back", "fail"):
             raise InvalidOptionError("unknown_names", self.unknown_names, 'write "put_back" or "fail"')
         for option, made in (

@@ -8,8 +8,7 @@ ARGV[1]  job id
 Returns  1 removed (also if there was none), 0 a worker holds a lock on it or on a pending descendant,
          -8 it is a job scheduler's pending iteration
 ]]
--- include fail
--- include take_out
+-- include remove_job
 
 local q, id = open_queue(KEYS[1]), ARGV[1]
 local root = q.base .. id
@@ -38,26 +37,16 @@ while keys[at] do
   at = at + 1
 end
 
--- Children go before their parent, which the last of them releases.
-local function remove_job(key)
+-- Children go before their parent, which the last of them releases; the link to its own parent is the first to go.
+local function remove_tree(key)
   local base, job_id = q.base, id
   if key ~= root then base, job_id = split_key(q, key) end
-  local jq = queue_of(q, base)
   drop_parent_link(q, key)
   for _, child in ipairs(below[key]) do
-    remove_job(child)
+    remove_tree(child)
   end
-  local state = take_out(jq, job_id)
-  local deduplication = call("HGET", key, "deid")
-  if deduplication and call("GET", base .. "de:" .. deduplication) == job_id then
-    call("DEL", base .. "de:" .. deduplication, base .. "dn:" .. deduplication)
-  end
-  if call("EXISTS", key) == 1 then
-    drop_keys(key)
-    trimming_event(jq, "removed", "jobId", job_id, "prev", state)
-  end
+  remove_job(queue_of(q, base), q, job_id)
 end
 
-remove_job(root)
-forget(q, id)
+remove_tree(root)
 return 1

@@ -16,7 +16,7 @@ for i = 2, #ARGV, 2 do
   local holder = redis.pcall("GET", lock) -- a key of another type is one lost lock, and must not cost the others theirs
   local code = holder and -6 or -2
   if holder == token then
-    redis.call("SET", lock, token, "PX", lock_ms)
+    redis.call("PEXPIRE", lock, lock_ms, "GT") -- not shorter than `extend_lock` has made it
     redis.call("SREM", stalled, id)
     code = redis.call("EXISTS", own .. "cancel:" .. id)
   end

@@ -19,6 +19,14 @@ local function rate_ttl(q, max)
   return math.max(ttl, 0)
 end
 
+-- One job more in this span; how many there are. A counter that somebody has damaged begins anew, or every claimed job would be stuck.
+local function count_in_limiter(q)
+  local count = redis.pcall("INCR", q.limiter)
+  if type(count) == "number" then return count end
+  call("DEL", q.limiter)
+  return call("INCR", q.limiter)
+end
+
 -- The next id whatever its name is: moved to `active`.
 local function take_any(q)
   local id = call("RPOPLPUSH", q.wait, q.active)
@@ -127,7 +135,7 @@ local function claim(q, request)
     local values = activate(q, id, token, request)
     if values then
       if max and not values[DEFA] then
-        if call("INCR", q.limiter) == 1 then
+        if count_in_limiter(q) == 1 then
           call("PEXPIRE", q.limiter, math.floor(math.abs(request.limit_ms or q.duration or 0)))
         end
       end

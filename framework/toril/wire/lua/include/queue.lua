@@ -2,6 +2,12 @@
 
 local call = redis.call
 
+-- A setting as a number: nil where there is none, or what nobody could count with (text, "nan", "inf"; T21), as if it weren't set.
+local function setting(text)
+  local number = tonumber(text or nil)
+  if number and math.abs(number) < 9007199254740992 then return number end
+end
+
 -- Opens a queue by its base ("bull:emails:"). `meta` is read once: nothing in a script changes what it says.
 local function open_queue(base)
   local meta = call("HMGET", base .. "meta", "paused", "concurrency", "max", "duration", "opts.maxLenEvents")
@@ -20,10 +26,10 @@ local function open_queue(base)
     limiter = base .. "limiter",
     counter = base .. "pc",
     paused = meta[1] ~= false,
-    concurrency = tonumber(meta[2]),
-    max = tonumber(meta[3]),
-    duration = tonumber(meta[4]),
-    max_events = tonumber(meta[5]),
+    concurrency = setting(meta[2]),
+    max = setting(meta[3]),
+    duration = setting(meta[4]),
+    max_events = setting(meta[5]),
   }
 end
 
@@ -60,11 +66,11 @@ end
 
 -- §3.0 MAXEV
 local function max_events(q)
-  if not q.max_events then
+  if not q.max_events or q.max_events < 0 then
     q.max_events = 10000
     call("HSET", q.meta, "opts.maxLenEvents", q.max_events)
   end
-  return q.max_events
+  return math.floor(q.max_events)
 end
 
 local function event(q, name, ...)
