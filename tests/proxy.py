@@ -12,6 +12,7 @@ which they come; it answers with a `Cut` or None. For random cuts: `proxy.decide
     Cut.BEFORE   the connection is cut, the server never sees the command
     Cut.AFTER    the server runs the command; its reply is dropped, and the connection is cut
     Cut.LATE     the connection is cut, the command is kept: `await proxy.deliver_late()` sends it after all
+    Cut.HALF_COMMAND, Cut.HALF_REPLY   the connection is cut in the middle of it
     Cut.HOLD     the reply, and all behind it on that connection, wait for `proxy.release()`
 
 `cut()` cuts every connection now; `down()` refuses new ones as well, until `up()`. `commands` is the list of all commands seen,
@@ -43,6 +44,8 @@ class Cut(Enum):
     BEFORE = auto()
     AFTER = auto()
     LATE = auto()
+    HALF_COMMAND = auto()
+    HALF_REPLY = auto()
     HOLD = auto()
 
 
@@ -72,12 +75,12 @@ def nth(number: int, matches: Matches, cut: Cut) -> Callable[[Command], Cut | No
 
 
 def at_random(source: random.Random, share: float, matches: Matches) -> Callable[[Command], Cut | None]:
-    """Cut this share of the matching commands, half of them before and half of them after the server ran them."""
+    """Cut this share of the matching commands, as many before as after the server ran them, and half of those in the middle."""
 
     def decide(command: Command) -> Cut | None:
         if not matches(command) or source.random() >= share:
             return None
-        return source.choice((Cut.BEFORE, Cut.AFTER))
+        return source.choice((Cut.BEFORE, Cut.HALF_COMMAND, Cut.AFTER, Cut.HALF_REPLY))
 
     return decide
 
@@ -213,7 +216,10 @@ class Proxy:
                 self.happened.set()
             if cut is Cut.LATE:
                 self._late.append(raw)
-            if cut in {Cut.LATE, Cut.BEFORE}:
+            if cut in {Cut.LATE, Cut.BEFORE, Cut.HALF_COMMAND}:
+                if cut is Cut.HALF_COMMAND:
+                    server.write(raw[: len(raw) // 2])
+                    await server.drain()
                 self._note_cut()
                 return
             line.append(held or cut)
@@ -229,7 +235,10 @@ class Proxy:
             except (OSError, EOFError):
                 return
             cut = line.popleft() if line else None
-            if cut is Cut.AFTER:
+            if cut in {Cut.AFTER, Cut.HALF_REPLY}:
+                if cut is Cut.HALF_REPLY:
+                    client.write(raw[: len(raw) // 2])
+                    await client.drain()
                 self._note_cut()
                 return
             if isinstance(cut, asyncio.Event):
