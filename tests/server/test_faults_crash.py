@@ -118,6 +118,26 @@ async def test_a_job_that_kills_every_worker_is_failed(queue: Queue, toril_serve
     assert (job.failed_reason, job.stalled_count) == ("job stalled more than allowable limit", 2)
 
 
+async def test_a_handler_that_holds_the_interpreters_lock_loses_its_job_and_its_result_is_refused(
+    queue: Queue, toril_server_url: str, prefix: str
+) -> None:
+    """C code that never lets go stops the renewal thread, too. Another worker has the job by then, and its result stands."""
+
+    async def handle(job: Job[Any, Any]) -> str:
+        return "by the other one"
+
+    async with worker_process(toril_server_url, prefix) as process:
+        job = await queue.add("hold", {}, attempts=3)
+        assert await started_job(process) == job.id
+        async with Worker(queue, handle, options()):
+            await eventually(lambda: _state_is(job, "completed"))
+            assert await job.result(timeout="20s") == "by the other one"
+            told = await started_job(process)
+            assert "Lock" in told, told
+    await job.refresh()
+    assert (job.return_value, job.stalled_count, job.attempts_started) == ("by the other one", 1, 2)
+
+
 async def test_workers_killed_at_any_moment_lose_nothing(queue: Queue, toril_server_url: str, prefix: str) -> None:
     handler = Counting()
     jobs = await queue.add_many([queue.job("quick", {"n": n}) for n in range(2_000)])

@@ -16,12 +16,13 @@ from tests.server import process_functions as functions
 from tests.server.process_application import Counter, ReportsModule, Title, hang
 from toril import Handler, Job, Queue, QueueModule, Worker, WorkerOptions, handler, module, process, processor
 from toril.di import GraphErrors
-from toril.errors import ChildHandlerError, ChildProcessDiedError, InvalidOptionError, JobFailedError, JobTimeoutError
+from toril.errors import ChildHandlerError, ChildProcessDiedError, InvalidOptionError, JobFailedError, JobTimeoutError, LockLostError
 from toril.modules.errors import NotInChildError
 from toril.queues.listeners import LocalEvent
 from toril.testing import FakeClock, Test, eventually
 from toril.testing.builder import TestingModuleBuilder
 from toril.wire.connection import Server
+from toril.worker.worker import WorkerState
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 
@@ -202,6 +203,52 @@ async def test_a_child_is_reused_until_it_has_run_its_jobs(queue: Queue) -> None
     pids = await results(queue, handle, ["pid"] * 5, concurrency=1)
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
     assert len(set(pids)) == 3
+
+
+async def test_children_that_leak_are_replaced_before_they_hold_much(queue: Queue) -> None:
+    handle = handler(functions.leak, "leak", executor=PROCESS, max_jobs_per_child=3)
+    kept = await results(queue, handle, ["leak"] * 9, concurrency=1)
+    assert [megabytes for _, megabytes in kept] == [8, 16, 24] * 3
+    assert len({pid for pid, _ in kept}) == 3
+
+
+async def test_a_lost_lock_kills_the_child_and_nothing_of_it_is_written(queue: Queue, server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    job = await queue.add("hang", str(path), attempts=3)
+    errors: list[Exception] = []
+    options = WorkerOptions(lock_duration="1s", stalled_interval="1h")
+    async with Worker(queue, [handler(hang, "hang", executor=PROCESS)], options) as worker:
+        worker.on("error", errors.append)
+        pid = await eventually(lambda: asyncio.to_thread(pid_in, path))
+        await server.commands.call("DEL", queue.keys.lock(job.id))
+        await eventually(lambda: asyncio.to_thread(gone, pid))
+        await worker.wait_until_idle()
+    assert [type(error) for error in errors] == [LockLostError]
+    await job.refresh()
+    assert (await job.get_state(), job.attempts_made, job.failed_reason) == ("active", 0, None)
+
+
+async def test_a_child_that_outlives_the_shutdown_timeout_is_killed_and_its_job_put_back(
+    server: Server, prefix: str, tmp_path: Path
+) -> None:
+    path, clock = tmp_path / "pid", FakeClock()
+    queue = Queue[Any, Any]("work", prefix=prefix, server=server, clock=clock)
+    job = await queue.add("hang", str(path), attempts=1)
+    async with Worker(queue, [handler(hang, "hang", executor=PROCESS)], WorkerOptions(shutdown_timeout="10s")) as worker:
+        pid = await eventually(lambda: asyncio.to_thread(pid_in, path))
+        worker.ask_to_stop()
+        await eventually(lambda: _is_stopping(worker))
+        clock.advance("9999ms")
+        assert await queue.get_active_count() == 1  # a round trip in which nothing is killed
+        assert exists(pid)
+        clock.advance("1ms")
+    assert not exists(pid)
+    await job.refresh()
+    assert (await job.get_state(), job.attempts_made, worker.left_behind) == ("waiting", 0, 0)
+
+
+async def _is_stopping(worker: Worker) -> None:
+    assert worker.state is WorkerState.STOPPING
 
 
 async def test_a_timeout_kills_the_child(server: Server, prefix: str, tmp_path: Path) -> None:
