@@ -33,4 +33,5 @@ def _now_ms() -> int:
 
 async def is_state(job: Job, state: str) -> None:
     """A probe for `eventually`."""
-    assert await job.get_state() == state
+    found = await job.get_state()
+    assert found == state, f"{job} is {found}"

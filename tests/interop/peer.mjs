@@ -20,7 +20,8 @@ function kept(map, name, make) {
   return map.get(name);
 }
 const queueOf = (name) => kept(queues, name, () => new Queue(name, { connection, prefix }));
-const eventsOf = (name) => kept(followers, name, () => new QueueEvents(name, { connection, prefix }));
+// From the oldest event on: where "from now on" begins would depend on how soon the first read reaches the server.
+const eventsOf = (name) => kept(followers, name, () => new QueueEvents(name, { connection, prefix, lastEventId: '0-0' }));
 const jobOf = async (queue, id) => {
   const job = await queueOf(queue).getJob(id);
   if (!job) throw new Error(`no job ${id}`);

@@ -40,6 +40,7 @@ class NodePeer:
         self, url: str, prefix: str, program: str = "peer.mjs", *, library: str = "bullmq", patience_s: float = PATIENCE_S
     ) -> None:
         self.program = program
+        self.library = library
         self.events: list[dict[str, Any]] = []
         """What it has said on its own."""
         settings = {"connection": _connection(url), "prefix": prefix, "library": library}
