@@ -10,7 +10,7 @@ TEST_PROCESSES ?= auto
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run-worker demo test check format interop bench chaos soak lock clean
+.PHONY: help install run-worker demo test check format interop bench chaos soak reference lock clean
 
 too_old := "Toril needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d.%d. Install a newer one, and name it: make PYTHON=python3.12"
 
@@ -68,6 +68,9 @@ chaos: $(STAMP) ## 10 minutes of killed workers, killed servers and cut connecti
 
 soak: $(STAMP) ## a million jobs through one worker, and more that could leak: memory must stay flat
 	@exec $(BIN)/python -m tests.chaos.soak $(ARGS)
+
+reference: $(STAMP) ## write docs/reference.md anew from the docstrings
+	@$(BIN)/python tools/reference.py
 
 install: $(STAMP) ## only install
 	@:
