@@ -10,7 +10,7 @@ TEST_PROCESSES ?= auto
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run-worker demo test check format interop bench chaos soak reference lock clean
+.PHONY: help install run-worker demo test check format interop browser bench chaos soak reference lock clean
 
 too_old := "Toril needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d.%d. Install a newer one, and name it: make PYTHON=python3.12"
 
@@ -59,6 +59,16 @@ interop: $(STAMP) ## compare with the real BullMQ (needs Node 20 or newer and np
 $(NODE_MODULES)/.installed: tests/interop/package.json tests/interop/package-lock.json
 	@cd tests/interop && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 	@touch $@
+
+has_chromium := { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
+can_apt := command -v apt-get >/dev/null && test "$$(id -u)" = 0
+
+browser: $(STAMP) ## bull-board in a real Chromium over a Toril queue (needs Node, and Chromium, which it installs as root on Debian)
+	@if $(has_node); then $(MAKE) $(NODE_MODULES)/.installed; fi
+	@if ! $(has_chromium) && $(can_apt); then \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; fi
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal tests/browser $(ARGS)
+	@if ! { $(has_node) && $(has_chromium); }; then echo "skipped: Node 20, npm or Chromium are not installed, so no page was looked at"; fi
 
 bench: $(STAMP) ## drain 20,000 jobs, and compare with a bare loop that calls the same script
 	@exec $(BIN)/python -m tests.benchmarks.bench_drain $(ARGS)
