@@ -29,5 +29,11 @@ def place_of(call: Callable[..., Any]) -> str:
     """`module.Class.method (file.py:12)`."""
     function = inspect.unwrap(getattr(call, "__func__", call))
     name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
-    code = getattr(function, "__code__", None)
-    return f"{name} ({code.co_filename.rsplit('/', 1)[-1]}:{code.co_firstlineno})" if code else name
+    line = line_of(call)
+    return f"{name} ({line})" if line else name
+
+
+def line_of(call: Callable[..., Any]) -> str:
+    """`file.py:12`; nothing for what isn't written in Python."""
+    code = getattr(inspect.unwrap(getattr(call, "__func__", call)), "__code__", None)
+    return f"{code.co_filename.rsplit('/', 1)[-1]}:{code.co_firstlineno}" if code else ""

@@ -131,6 +131,8 @@ async def test_a_name_finds_its_queue_and_several_are_an_error_that_lists_them()
             await t.run_job("both", {})
         with pytest.raises(InvalidOptionError, match=r"no processor handles jobs of this name; handled are: 'both' \(mails\), 'chain'"):
             await t.run_job("anything", {}, queue="mails")
+        with pytest.raises(InvalidOptionError, match=r"did you mean 'chain'\? Handled are: 'both' \(mails\), 'chain'"):
+            await t.run_job("chian", {}, queue="mails")
         with pytest.raises(InvalidOptionError, match="served are: mails, reports"):
             await t.run_job("anything", {}, queue="unserved")
 
@@ -208,12 +210,12 @@ async def test_an_error_in_the_block_comes_out_of_it() -> None:
 @pytest.mark.parametrize("name", ["drain", "advance"])
 async def test_an_endless_chain_of_jobs_is_an_error_that_names_it(name: str) -> None:
     async with await compiled() as t:
-        t.patience = "300ms"
+        t.patience = "1s"
         await t.queue("mails").add("chain", {})
         with pytest.raises(StillBusyError) as caught:
             await (t.drain() if name == "drain" else t.advance("1h"))
         assert caught.value.queues == ("mails",)
-        assert caught.value.begun > 10
+        assert caught.value.begun > 1  # how many depends on the machine
         assert "each job add another one" in str(caught.value)
 
 

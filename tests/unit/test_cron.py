@@ -76,7 +76,7 @@ def test_an_error_points_at_the_field(expression: str, field: str) -> None:
 def test_an_error_tells_what_is_wrong_and_where() -> None:
     with pytest.raises(InvalidCronError) as caught:
         Cron("60 * * * *")
-    assert str(caught.value) == "cron='60 * * * *': minute: '60' can't be read"
+    assert str(caught.value) == "cron='60 * * * *': minute: '60' can't be read: write 0-59, or *, a-b, a,b, */n"
 
 
 def test_an_unknown_zone_is_an_error() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 
-from toril.callables import place_of
+from toril.callables import line_of
 from toril.di import DIError, Graph, own_metadata, token_name
 from toril.di.tokens import is_token, plain_token
 from toril.errors import ProcessorError, TorilError
@@ -53,7 +53,7 @@ def check_undecorated(graph: Graph) -> Iterator[DIError]:
             base = next((base.__name__ for base in cls.__mro__ if own_metadata(base, ProcessorMetadata) is not None), None)
             fix = f'decorate it with @processor("…"){"" if base is None else f", as {base} is: subclasses say it anew"}'
             reason = f"no queue ever calls {', '.join(methods)}, since its class is no processor: {fix}"
-            yield InvalidProcessorError(f"{cls.__name__}.{methods[0]}", place_of(getattr(cls, methods[0])), reason)
+            yield InvalidProcessorError(f"{cls.__name__}.{methods[0]}", line_of(getattr(cls, methods[0])), reason)
 
 
 def _check_handlers(graph: Graph, queue: str, methods: Sequence[HandlerMethod]) -> Iterator[DIError]:

@@ -155,6 +155,10 @@ def _fields(expression: str) -> str:
     return " ".join(checked)
 
 
+_ALLOWED: Final = ("0-59", "0-59", "0-23", "1-31 or L", "1-12 or JAN-DEC", "0-7 or SUN-SAT")
+"""What each of the six fields may hold."""
+
+
 def _field(expression: str, number: int, part: str) -> str:
     """One field alone, so that the error can name it."""
     if part == "?" and number in (3, 5):
@@ -164,7 +168,9 @@ def _field(expression: str, number: int, part: str) -> str:
     try:
         CronSim(" ".join(trial), _EPOCH)
     except (CronSimError, ValueError, AssertionError, IndexError) as error:
-        raise InvalidCronError(expression, FIELDS[number], f"{part!r} can't be read") from error
+        raise InvalidCronError(
+            expression, FIELDS[number], f"{part!r} can't be read: write {_ALLOWED[number]}, or *, a-b, a,b, */n"
+        ) from error
     return part
 
 

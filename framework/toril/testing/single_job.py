@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from toril.di import Graph
+from toril.di import Graph, near
 from toril.errors import InvalidOptionError
 from toril.modules.explorer import handled_names
 from toril.modules.workers import check_served
@@ -27,7 +27,9 @@ def serving_queue(graph: Graph, name: str, queue: str | None) -> str:
     found = [each for each, names in handled.items() if name in names] or [each for each, names in handled.items() if None in names]
     if not found:
         known = [f"{job!r} ({each})" for each, names in handled.items() for job in sorted(filter(None, names))]
-        raise InvalidOptionError("name", name, f"no processor handles jobs of this name; handled are: {', '.join(known) or 'none'}")
+        close = near(name, {job for names in handled.values() for job in names if job is not None})
+        hint = f"did you mean {' or '.join(map(repr, close))}? Handled are" if close else "handled are"
+        raise InvalidOptionError("name", name, f"no processor handles jobs of this name; {hint}: {', '.join(known) or 'none'}")
     if len(found) > 1:
         several = ", ".join(repr(each) for each in found)
         raise InvalidOptionError("queue", None, f"jobs named {name!r} are handled in several queues ({several}); say which one is meant")
