@@ -48,6 +48,10 @@ class DeadLetterService:
         log.info("dead letter replayed", letter_id=letter_id, job_id=new_id)
         return new_id
 
-    async def purge(self, *letter_ids: str, older_than: Duration | None = None) -> int:
-        """Remove letters for good (all, if none is named); how many were removed."""
-        return len(await self.letters.dead_letters.purge(*letter_ids, older_than=older_than))
+    async def purge(self, *letter_ids: str) -> int:
+        """Remove these letters for good; how many were removed."""
+        return len(await self.letters.dead_letters.purge(*letter_ids))
+
+    async def purge_all(self, *, older_than: Duration | None = None) -> int:
+        """Remove all letters for good, or those that are so old; how many were removed."""
+        return len(await self.letters.dead_letters.purge_all(older_than=older_than))

@@ -46,7 +46,8 @@
     │   ├── ChildHandlerError              what its handler raised in a child process
     │   ├── JobCancelledError              somebody cancelled it: `Queue.cancel`
     │   ├── JobExpiredError                it waited longer than its `expires_in`
-    │   └── DeadLetterError                a dead letter that can't be read or replayed
+    │   ├── DeadLetterError                a dead letter that can't be read or replayed
+    │   └── LetterRefusedError             the queue for dead letters can't take one; the job waits for it
     └── JobSignal                          raised by a handler to say what should happen to its job
         ├── UnrecoverableError             fail for good, whatever `attempts` says
         ├── DelayedError                   run again after a delay; no attempt is spent
@@ -597,6 +598,21 @@ class DeadLetterError(JobError):
 
     def __str__(self) -> str:
         return f"dead letter {self.job_id} of queue {self.queue!r}: {self.reason}"
+
+
+class LetterRefusedError(JobError):
+    """A job failed for good, and the queue for dead letters can't take its letter (`problem`); it stays active until that can."""
+
+    def __init__(self, job_id: str, queue: str, problem: str) -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"{super().__str__()} failed for good, but its dead letter can't be written, since the key {self.problem}: "
+            "the job stays active, and its worker tries again; mend or delete that key"
+        )
 
 
 # ── what a handler may raise ──────────────────────────────────────────────────────────────────────────────────

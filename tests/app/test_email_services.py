@@ -166,8 +166,10 @@ async def test_letters_can_be_purged(t: TestingModule) -> None:
     await t.queue(EMAILS).add(NORMAL, Notice(to="fail5xx@example.com", data=NOTICE.data))
     await t.drain(EMAILS)
     dead = t.get(DeadLetterService)
-    assert await dead.purge(older_than="1h") == 0
-    assert await dead.purge() == 1
+    assert await dead.purge_all(older_than="1h") == 0
+    (letter,) = await dead.list()
+    assert await dead.purge() == 0
+    assert await dead.purge(letter.id) == 1
     assert await dead.list() == []
 
 

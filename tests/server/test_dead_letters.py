@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -10,10 +11,10 @@ from typing_extensions import Unpack
 from tests.proxy import Cut, Proxy, is_script, nth
 from toril import Job, JobOptions, Queue, QueueModule, QueueOptions, Worker, WorkerOptions, fixed, process, processor
 from toril.di import GraphErrors
-from toril.errors import DeadLetterError, InvalidOptionError, JobNotFoundError, LockLostError, UnrecoverableError
+from toril.errors import DeadLetterError, InvalidOptionError, JobNotFoundError, LetterRefusedError, LockLostError, UnrecoverableError
 from toril.modules.errors import UnregisteredDeadLetterError
 from toril.queues.options import JobOptionFields
-from toril.testing import FakeClock, Test
+from toril.testing import FakeClock, Test, eventually
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
 from toril.worker.processor import Handlers
@@ -216,10 +217,13 @@ async def test_letters_are_purged_by_id_age_and_queue(emails: Queue, letters: Qu
         await run(emails)
         clock.advance("1h")
     first, second, third = [letter.id for letter in await letters.dead_letters.list()]
-    assert await letters.dead_letters.purge(older_than="3h") == [first]
-    assert await letters.dead_letters.purge(third, queue="another") == []
-    assert await letters.dead_letters.purge(third) == [third]
-    assert await letters.dead_letters.purge() == [second]
+    plain = await letters.add("no letter")
+    assert await letters.dead_letters.purge_all(older_than="3h") == [first]
+    assert await letters.dead_letters.purge_all(queue="another") == []
+    assert await letters.dead_letters.purge() == []
+    assert await letters.dead_letters.purge(third, "4711", third, plain.id) == [third]
+    assert await letters.dead_letters.purge_all() == [second]
+    assert await letters.count() == 1
 
 
 async def test_a_letter_comes_home_across_prefixes(server: Server, prefix: str, clock: FakeClock) -> None:
@@ -311,3 +315,106 @@ async def test_a_letter_with_the_id_of_one_that_was_replayed_is_replayed_too(ser
     assert new != again
     assert [job.id for job in await emails.get_waiting()] == [new]
     assert await letters.dead_letters.list() == []
+
+
+@pytest.mark.parametrize("suffix", ["wait", "id", "meta", "events", "marker", "delayed"])
+@pytest.mark.parametrize("unknown", [False, True], ids=["failed", "unknown"])
+async def test_a_job_waits_for_its_letter_while_the_letters_queue_cant_take_it(
+    server: Server, emails: Queue, letters: Queue, clock: FakeClock, suffix: str, unknown: bool
+) -> None:
+    key = letters.keys.base + suffix
+    await server.commands.call("SET", key, "somebody's note")
+    job = await emails.add("welcome", remove_on_fail=True)
+    calls: list[str] = []
+    errors: list[BaseException] = []
+
+    async def handle(job: Job) -> None:
+        calls.append(job.id)
+        raise ValueError("no")
+
+    worker = Worker(emails, {"other" if unknown else "welcome": handle}, WorkerOptions(unknown_names="fail"))
+    worker.on("error", errors.append)
+    async with worker:
+        await eventually(lambda: _told(errors))
+        assert await job.get_state() == "active"
+        assert key in str(errors[0])
+        assert isinstance(errors[0], LetterRefusedError)
+        clock.advance("5s")  # it is tried again, in vain
+        await clock.settle()
+        await worker.wait_until_idle()
+        assert await job.get_state() == "active"
+        await server.commands.call("DEL", key)
+        clock.advance("5s")
+        await clock.settle()
+        await eventually(lambda: _has_letter(letters, job.id))
+    assert len(errors) == 1
+    assert len(calls) == (0 if unknown else 1)
+    assert await emails.find_job(job.id) is None
+
+
+async def _told(errors: list[BaseException]) -> None:
+    assert errors
+
+
+async def _has_letter(letters: Queue, job_id: str) -> None:
+    assert [letter.job_id for letter in await letters.dead_letters.list()] == [job_id]
+
+
+async def test_a_letter_never_takes_the_place_of_an_older_one(server: Server, emails: Queue, letters: Queue) -> None:
+    await letter_of(emails, letters)
+    await server.commands.call("DEL", letters.keys.base + "id")
+    await emails.add("second")
+    await run(emails)
+    assert [letter.name for letter in await letters.dead_letters.list()] == ["welcome", "second"]
+
+
+@pytest.mark.parametrize("suffix", ["wait", "id", "events", "marker"])
+async def test_a_letter_whose_queue_cant_take_the_job_stays_and_says_which_key_it_is(
+    server: Server, emails: Queue, letters: Queue, suffix: str
+) -> None:
+    letter_id = await letter_of(emails, letters)
+    key = emails.keys.base + suffix
+    await server.commands.call("DEL", key)
+    await server.commands.call("SET", key, "somebody's note")
+    with pytest.raises(DeadLetterError) as caught:
+        await letters.dead_letters.replay(letter_id)
+    assert key in str(caught.value)
+    await server.commands.call("DEL", key)
+    new_id = await letters.dead_letters.replay(letter_id)
+    assert [job.id for job in await emails.get_waiting()] == [new_id]
+
+
+@pytest.mark.parametrize("name", ["", "a:b", 5, None], ids=["empty", "colon", "number", "none"])
+async def test_a_letter_with_an_odd_queue_says_what_is_wrong_and_stays(letters: Queue, name: object) -> None:
+    original: dict[str, object] = {"id": "1", "name": "welcome", "data": {}, "opts": {}, "attempts": 1, "queue": name}
+    job = await letters.add("failed-job", {"originalJob": original, "error": {}, "failedAt": ""})
+    with pytest.raises(DeadLetterError) as caught:
+        await letters.dead_letters.replay(job.id)
+    assert caught.value.job_id == job.id
+    assert repr(name) in str(caught.value)
+    assert await job.get_state() == "waiting"
+
+
+@pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.AFTER])
+async def test_a_replaying_process_that_dies_leaves_the_letter_or_the_job(
+    toril_server_url: str, emails: Queue, letters: Queue, clock: FakeClock, cut: Cut
+) -> None:
+    """Its connection is cut at the script, and it never comes back to try again."""
+    letter_id = await letter_of(emails, letters)
+    async with Proxy(toril_server_url) as proxy, Server(proxy.url) as server:
+        dying = Queue("dead-letter", prefix=letters.prefix, server=server, clock=clock)
+        proxy.decide = lambda request: cut if is_script("replay_letter")(request) else None
+        replaying = asyncio.create_task(dying.dead_letters.replay(letter_id))
+        await proxy.seen(is_script("replay_letter"), 1)
+        replaying.cancel()
+        await asyncio.wait({replaying})
+    if cut is Cut.AFTER:
+        await eventually(lambda: _is_gone(letters, letter_id))
+    assert await emails.get_waiting_count() + await letters.count() == 1
+    new_id = await letters.dead_letters.replay(letter_id)
+    assert [job.id for job in await emails.get_waiting()] == [new_id]
+    assert await letters.count() == 0
+
+
+async def _is_gone(letters: Queue, letter_id: str) -> None:
+    assert await letters.find_job(letter_id) is None

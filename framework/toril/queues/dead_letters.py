@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from toril.durations import Duration, to_ms
-from toril.errors import DeadLetterError, JobNotFoundError
+from toril.errors import DeadLetterError, InvalidOptionError, JobNotFoundError
 from toril.queues.option_values import moment
 from toril.queues.states import PENDING_STATES, STATES, JobState
 from toril.wire.codec import from_json_or, to_json
@@ -88,7 +88,7 @@ class DeadLetters:
         job = await self._queue.get_job(letter_id)
         letter = read_letter(job)
         if letter is None:
-            raise DeadLetterError(letter_id, self._queue.name, f"it is a job named {job.name!r} without the data of a dead letter")
+            raise DeadLetterError(letter_id, self._queue.name, _why_unreadable(job))
         return letter
 
     async def replay(self, letter_id: str) -> str:
@@ -98,7 +98,7 @@ class DeadLetters:
 
         Raises:
             JobNotFoundError: there is no such letter.
-            DeadLetterError: it is no letter, or its queue doesn't exist any more; it stays where it is.
+            DeadLetterError: it is no letter, or its queue doesn't exist (any more) or can't take the job; it stays where it is.
             LockLostError: a worker processes it right now.
         """
         try:
@@ -109,7 +109,7 @@ class DeadLetters:
                 raise
             return again
         now_ms = self._queue.clock.now_ms()
-        origin = QueueKeys(letter.prefix, letter.queue)
+        origin = self._origin_of(letter)
         new_id = await self._queue.commands.replay_letter(letter_id, now_ms, origin.base, _fresh_job(letter, now_ms))
         if new_id is None:
             reason = f"its queue {letter.queue!r} doesn't exist (any more): add a job there first, or purge the letter"
@@ -129,11 +129,37 @@ class DeadLetters:
         letters = (await self.list(queue=queue))[:limit]
         return {letter.id: await self.replay(letter.id) for letter in letters}
 
-    async def purge(self, *letter_ids: str, older_than: Duration | None = None, queue: str | None = None) -> Sequence[str]:
-        """Remove letters for good; the ids of those that were removed. One that a worker processes stays.
+    def _origin_of(self, letter: DeadLetter) -> QueueKeys:
+        """Where the job of a letter goes back to."""
+        fix = "purge the letter, and add its job to the right queue yourself"
+        try:
+            origin = QueueKeys(letter.prefix, letter.queue)
+        except InvalidOptionError as error:
+            reason = f"it names the queue {letter.queue!r} (prefix {letter.prefix!r}), which can't be: {error.reason}; {fix}"
+            raise DeadLetterError(letter.id, self._queue.name, reason) from error
+        if not self._queue.keys.shares_slot_with(origin):
+            reason = (
+                f"its queue {letter.queue!r} lies in another slot, since the hash tag of the prefix {letter.prefix!r} is another; {fix}"
+            )
+            raise DeadLetterError(letter.id, self._queue.name, reason)
+        return origin
+
+    async def purge(self, *letter_ids: str) -> Sequence[str]:
+        """Remove these letters for good; the ids of those that were removed. One that a worker processes stays.
+
+        What is no letter (any more) stays as it is. Without an id nothing is removed: `purge_all` removes all.
+        """
+        removed: list[str] = []
+        for letter_id in dict.fromkeys(letter_ids):
+            job = await self._queue.find_job(letter_id)
+            if job is not None and read_letter(job) is not None and await self._queue.remove(letter_id):
+                removed.append(letter_id)
+        return removed
+
+    async def purge_all(self, *, older_than: Duration | None = None, queue: str | None = None) -> Sequence[str]:
+        """Remove all letters for good; the ids of those that were removed. One that a worker processes stays.
 
         Args:
-            letter_ids: which; none: all.
             older_than: only those that failed so long ago.
             queue: only those that come from this queue.
         """
@@ -142,7 +168,7 @@ class DeadLetters:
         removed: list[str] = []
         for job in jobs:
             letter = read_letter(job)
-            if letter is None or (letter_ids and letter.id not in letter_ids) or (queue is not None and letter.queue != queue):
+            if letter is None or (queue is not None and letter.queue != queue):
                 continue
             if (until_ms is None or job.timestamp_ms <= until_ms) and await self._queue.remove(letter.id):
                 removed.append(letter.id)
@@ -169,6 +195,15 @@ def read_letter(job: Job[Any, Any]) -> DeadLetter | None:
         stack=str(error.get("stack", "")),
         failed_at=str(content.get("failedAt", "")),
     )
+
+
+def _why_unreadable(job: Job[Any, Any]) -> str:
+    fix = "take it away with queue.remove(…) if nobody needs it"
+    original = _object(_object(from_json_or(job.record.data, None)).get("originalJob"))
+    if job.name != FAILED_JOB or not original:
+        return f"it is a job named {job.name!r} without the data of a dead letter; {fix}"
+    field = "queue" if not isinstance(original.get("queue"), str) else "name"
+    return f"its data has {original.get(field)!r} as originalJob.{field}, where a text belongs; {fix}"
 
 
 def letter_about(job: Job[Any, Any], message: str, stacks: bytes, letters: Queue[Any, Any]) -> NewJob:

@@ -54,12 +54,15 @@ class JobCommands(QueueReads):
         Raises:
             JobNotFoundError: there is no such letter.
             LockLostError: a worker is at it.
+            DeadLetterError: a key of that queue holds what it can't.
         """
         args = (now_ms, base, job.name, job.data, job.opts, job.priority, int(job.lifo))
         try:
-            reply = await self._ask_job("replay_letter", job_id, *args, repeatable=True)
+            reply: Any = await self._ask_job("replay_letter", job_id, *args, repeatable=True)
         except replies.NoSuchQueueError:
             return None
+        if type(reply) is not bytes:
+            raise replies.no_room_error(job_id, self.keys.queue, reply)
         return str(reply, "utf-8")
 
     async def replayed(self, letter_id: str) -> str | None:

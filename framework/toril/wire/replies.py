@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from toril.errors import (
+    DeadLetterError,
     FailedChildError,
     JobError,
     JobNotFoundError,
@@ -19,6 +21,9 @@ NO_CHILD_PENDING: Final = 1
 UNKNOWN_NAME_FAILED: Final = 2
 ENDED_CANCELLED: Final = 3
 """Somebody had cancelled the job before its attempt's end was written: it has failed for good."""
+
+LETTER_REFUSED: Final = -13
+"""The dead letter can't be written; the job is as it was."""
 
 MISSING_JOB: Final = -1
 MISSING_LOCK: Final = -2
@@ -64,6 +69,12 @@ def job_error(code: int, job_id: str, queue: str, expected: str = "active") -> J
             return NoSuchQueueError(job_id, queue)
         case _:
             raise ValueError(f"unknown result code {code} for job {job_id} of queue {queue!r}: are two versions of Toril mixed?")
+
+
+def no_room_error(letter_id: str, queue: str, reply: Sequence[Any]) -> DeadLetterError:
+    """Why a letter isn't replayed: -13 and what keeps its job's queue from taking the job."""
+    problem = bytes(reply[1]).decode("utf-8", "replace")
+    return DeadLetterError(letter_id, queue, f"its job can't go back, since the key {problem}: mend or delete that key, then replay again")
 
 
 def parent_error(code: int, parent_key: str, place: int) -> ParentError:

@@ -64,7 +64,7 @@ class TurnReply:
     """One for each ending: 0 done, above 0 what happened instead (`replies`), negative why it was refused (`replies.job_error`)."""
     details: Mapping[int, int | bytes]
     """What else is known of some of them, by their places: of a `put_back` with a limit the ms that are left of that, of an ending
-    that found its job cancelled the reason for that."""
+    that found its job cancelled the reason for that, and of a dead letter that can't be written what keeps it from that."""
     claimed: Sequence[tuple[str, JobRecord]]
     """Each with its lock token."""
     state: ClaimState

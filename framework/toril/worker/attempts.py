@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-from toril.errors import JobCancelledError, LockLostError
+from toril.errors import JobCancelledError, LetterRefusedError, LockLostError
 from toril.queues.job import Job
 from toril.queues.listeners import Listeners
 from toril.queues.payloads import ANY_DATA, ANY_RESULT
@@ -33,6 +33,10 @@ log = get_logger(__name__)
 
 MOST_EXPECTED: Final = 100
 """How many cancelled jobs that other workers run are remembered: one may be on its way here."""
+
+
+LETTER_RETRY_MS: Final = 5_000
+"""How long a job that failed for good waits until its dead letter is tried again."""
 
 
 class Attempts:
@@ -194,6 +198,9 @@ class Attempts:
         if isinstance(outcome, WaitForChildren) and code == replies.NO_CHILD_PENDING:
             self._send(running, PutBack())
             return
+        if code == replies.LETTER_REFUSED and isinstance(detail, bytes):
+            self._letter_refused(running, outcome, detail.decode("utf-8", "replace"))
+            return
         self.running.pop(running.token, None)
         if isinstance(outcome, RateLimited):
             limit_ms = outcome.limit_ms if code == replies.ENDED_CANCELLED else detail
@@ -226,6 +233,19 @@ class Attempts:
             self._listeners.tell("failed", job, outcome.error, not isinstance(outcome, Retry))
             if isinstance(outcome, Retry) and outcome.delay_ms == 0:
                 self._listeners.tell("waiting", job.id)
+
+    def _letter_refused(self, running: RunningJob, outcome: Outcome, problem: str) -> None:
+        """The job is still ours and keeps its lock. Neither it nor its letter may be lost, so it ends when the letter can be written."""
+        if not running.is_refused:
+            running.is_refused = True  # told once for each job, not with each try
+            error = LetterRefusedError(running.job.id, self._queue.name, problem)
+            log.error("the dead letter can't be written: the job stays active until it can", reason=str(error), **running.job.log_fields())
+            self._listeners.tell("error", error)
+        self._queue.clock.call_later(LETTER_RETRY_MS, functools.partial(self._try_letter_again, running, outcome))
+
+    def _try_letter_again(self, running: RunningJob, outcome: Outcome) -> None:
+        if not self.is_stopping:  # else its lock runs out, and the sweep of another worker puts it back
+            self._send(running, outcome)
 
     def _tell_cancelled(self, job: Job[Any, Any], reason: str, stack: bytes | None) -> None:
         error = JobCancelledError(job.id, job.queue_name, reason)

@@ -35,6 +35,9 @@ class RunningJob:
     is_gathered: bool = False
     """Whether its outcome is known; then it only waits to be written."""
 
+    is_refused: bool = False
+    """Whether its dead letter could not be written; it is tried again then."""
+
     @property
     def is_uncancelled(self) -> bool:
         """Whether its handler may still end by itself."""

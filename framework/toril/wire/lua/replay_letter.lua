@@ -12,9 +12,10 @@ ARGV[5]   data
 ARGV[6]   opts
 ARGV[7]   priority
 ARGV[8]   lifo: 1 or 0
-Returns   the new job's id (also if the letter was replayed before), or -1 no such letter, -6 a worker is at it, -12 no such queue
+Returns   the new job's id (also if the letter was replayed before), or -1 no such letter, -6 a worker is at it,
+          -12 no such queue, {-13, what keeps that queue from taking it}
 ]]
--- include fail
+-- include fresh
 -- include take_out
 
 local q, id, now = open_queue(KEYS[1]), ARGV[1], tonumber(ARGV[2])
@@ -24,13 +25,10 @@ if call("EXISTS", q.base .. id) == 0 then return call("GET", done) or -1 end
 if call("EXISTS", q.base .. id .. ":lock") == 1 then return -6 end
 if call("EXISTS", base .. "meta") == 0 then return -12 end
 
-local origin = queue_of(q, base)
-max_events(origin)
-local new_id = tostring(call("INCR", origin.base .. "id"))
 local job = { name = ARGV[4], data = ARGV[5], opts = ARGV[6], timestamp = now, delay = 0, priority = tonumber(ARGV[7]), lifo = ARGV[8] == "1" }
-store(origin, new_id, job)
-place(origin, new_id, job, now)
-wake(origin)
+local problem = obstacle(base, job)
+if problem then return { -13, problem } end
+local new_id = add_fresh(queue_of(q, base), job, now)
 
 local state = take_out(q, id)
 drop_keys(q.base .. id)

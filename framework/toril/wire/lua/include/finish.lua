@@ -1,6 +1,7 @@
 -- include store
 -- include keep
 -- include fail
+-- include fresh
 
 -- Where a job that fails, is retried or moved stands: its hash's fields, or nil and why it can't be touched.
 local function take_from_active(q, id, token, values_wanted)
@@ -13,18 +14,10 @@ local function take_from_active(q, id, token, values_wanted)
   return values, 0
 end
 
--- A job that failed for good also goes, as a job of its own, to the queue for dead letters.
-local function write_letter(q, letter, now)
-  local dq = queue_of(q, letter.base)
-  max_events(dq)
-  local id = tostring(call("INCR", dq.base .. "id"))
-  store(dq, id, letter)
-  if place(dq, id, letter, now) == "delayed" then wake_delayed(dq) else wake(dq) end
-end
-
 local FINISH_FIELDS = { "name", "parentKey", "parent", "deid", "atm", "ats", "defa" }
 
--- §3.5: completed, or failed for good. `result` is the JSON of the value, or the reason.
+-- §3.5: completed, or failed for good, which may add a letter to the queue for dead letters. `result` is the JSON of the value, or the
+-- reason. -13 and what is wrong: the letter can't be written, and nothing has happened.
 local function finish(q, now, id, token, target, result, stack, rule_text, attempts, letter)
   local key = q.base .. id
   if target == "completed" then
@@ -35,6 +28,8 @@ local function finish(q, now, id, token, target, result, stack, rule_text, attem
       return call("EXISTS", key) == 1 and -9 or -1
     end
   end
+  local problem = letter and obstacle(letter.base, letter)
+  if problem then return -13, problem end
   local values, code = take_from_active(q, id, token, FINISH_FIELDS)
   if not values then return code end
   trim_events(q)
@@ -70,7 +65,7 @@ local function finish(q, now, id, token, target, result, stack, rule_text, attem
     if made >= attempts then event(q, "retries-exhausted", "jobId", id, "attemptsMade", made) end
   end
   if q.metrics_points > 0 then count_in_metrics(q, target, now, q.metrics_points) end
-  if letter then write_letter(q, letter, now) end
+  if letter then add_fresh(queue_of(q, letter.base), letter, now) end
   return 0
 end
 
