@@ -1,5 +1,6 @@
 // The real BullMQ as a peer of the tests: does what it is told by lines of JSON (`lines.mjs`).
 // Its workers say {"event": "ran", …} after each job, and those who follow a queue say each of its events.
+import { Redis } from 'ioredis';
 import { say, serve } from './lines.mjs';
 
 const { connection, prefix, library } = JSON.parse(process.env.PEER);
@@ -12,6 +13,7 @@ const EVENTS = [
 const queues = new Map();
 const workers = new Map();
 const followers = new Map();
+const connections = new Map();
 const flows = new FlowProducer({ connection, prefix });
 
 // Each is made once.
@@ -94,10 +96,10 @@ const operations = {
   // Any method of a queue or of a job, by its name.
   onQueue: async ({ queue, method, arguments: args }) => queueOf(queue)[method](...args),
   onJob: async ({ queue, id, method, arguments: args }) => (await jobOf(queue, id))[method](...args),
-  // Any command on the queue's own connection; {"base64": …} stands for bytes.
-  raw: async ({ queue, command }) => {
+  // Any command, as somebody's own program sends it; {"base64": …} stands for bytes.
+  raw: async ({ command }) => {
     const [name, ...rest] = command.map((part) => (part.base64 === undefined ? part : Buffer.from(part.base64, 'base64')));
-    return (await queueOf(queue).client).call(name, ...rest);
+    return kept(connections, 'raw', () => new Redis(connection)).call(name, ...rest);
   },
 
   // events and workers

@@ -39,6 +39,7 @@ class NodePeer:
     def __init__(
         self, url: str, prefix: str, program: str = "peer.mjs", *, library: str = "bullmq", patience_s: float = PATIENCE_S
     ) -> None:
+        self.prefix = prefix
         self.program = program
         self.library = library
         self.events: list[dict[str, Any]] = []
