@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from toril import DelayedError, Job, JobDef, Queue, Worker, WorkerOptions, custom, fixed, handler
+from toril.errors import InvalidDurationError
 from toril.queues.backoff import BackoffStrategy
 from toril.testing import FakeClock, eventually
 from toril.wire.connection import Server
@@ -188,6 +189,33 @@ async def test_endless_recursion_and_groups_of_errors_are_stored_shortened(queue
         assert 0 < len(job.stack_trace[0]) < 25_000
     assert "RecursionError" in deep.stack_trace[0]
     assert "many (200 sub-exceptions)" in str(group.failed_reason)
+
+
+async def test_a_stored_stack_begins_where_the_users_code_does(queue: Queue) -> None:
+    jobs = [await queue.add(name) for name in ("async", "plain", "chained")]
+
+    async def fail(job: Job) -> None:
+        await queue.add("x", delay="soon")
+
+    def fail_in_thread(job: Job) -> None:
+        raise ValueError("plain")
+
+    async def fail_again(job: Job) -> None:
+        try:
+            await fail(job)
+        except InvalidDurationError as error:
+            raise ValueError("again") from error
+
+    await drain(queue, [handler(fail, "async"), handler(fail_in_thread, "plain"), handler(fail_again, "chained")])
+    for job in jobs:
+        await job.refresh()
+    stacks = {job.name: [line for line in job.stack_trace[0].splitlines() if line.startswith("  File ")] for job in jobs}
+    assert [f"in {name}" for name in ("fail", "fail_in_thread", "fail_again", "fail_again")] == [
+        line.rpartition(", ")[2] for line in (stacks["async"][0], stacks["plain"][0], stacks["chained"][0], stacks["chained"][-1])
+    ]
+    assert "queues" in stacks["async"][1]  # what the library does for the handler is the handler's
+    assert len(stacks["plain"]) == 1
+    assert "InvalidDurationError" in jobs[2].stack_trace[0]
 
 
 async def test_only_as_many_stacks_are_kept_as_the_job_wants(queue: Queue) -> None:

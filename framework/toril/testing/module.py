@@ -43,7 +43,7 @@ from toril.testing.recording import RecordedJob, record
 from toril.testing.single_job import Ends, serving_queue
 from toril.testing.standstill import Standstill
 from toril.wire.commands import shift_ttls
-from toril.worker.executor import describe
+from toril.worker.stored_errors import reason_of
 from toril.worker.worker import Worker
 
 T = TypeVar("T")
@@ -230,7 +230,7 @@ class TestingModule:
             async with self._crew.work([target.name]) as workers:
                 end = await self._run_to_end(job, ends, workers)
         if isinstance(end, BaseException):
-            raise JobFailedError(job.id, target.name, describe(end)) from end
+            raise JobFailedError(job.id, target.name, reason_of(end)) from end
         return job.read_result(end)
 
     async def _run_to_end(self, job: Job[Any, Any], ends: Ends, workers: Sequence[Worker]) -> bytes | BaseException:

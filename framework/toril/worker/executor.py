@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import traceback
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -43,6 +42,7 @@ from toril.worker.options import WorkerOptions
 from toril.worker.outcome import Abandoned, Failed, Outcome, PutBack, PutOff, RateLimited, Retry, UnknownName, WaitForChildren
 from toril.worker.processor import Handler, Registry
 from toril.worker.running import CancelReason, RunningJob
+from toril.worker.stored_errors import reason_of, stack_of
 
 log = get_logger(__name__)
 
@@ -50,9 +50,6 @@ SCHEDULE_RETRY_MS: Final = 1_000
 
 STARTED_TOO_OFTEN: Final = "job started more than allowable limit"
 """BullMQ's words, by which Node tools know it."""
-
-MAX_STACK_CHARACTERS = 20_000
-"""A longer stack (endless recursion, a huge message) loses its middle: it is stored once per attempt, in the server's memory."""
 
 
 class Executor:
@@ -102,7 +99,7 @@ class Executor:
     def failure(self, running: RunningJob, error: BaseException) -> Retry | Failed:
         """What follows from an error: another attempt, or the end (wire §8)."""
         job, policy = running.job, running.policy
-        reason, stack = describe(error), self._stacks(running, error)
+        reason, stack = reason_of(error), self._stacks(running, error)
         attempt = job.attempts_made + 1
         most = self._options.max_started_attempts
         if attempt < policy.attempts and not is_final(error) and (most is None or job.attempts_started < most):
@@ -112,7 +109,7 @@ class Executor:
                 )
             except BaseException as strategy_error:  # a user's code, as the handler is: not even SystemExit gets out
                 log.error("backoff strategy failed", queue=job.queue_name, job_id=job.id, exc_info=strategy_error)
-                return Failed(strategy_error, describe(strategy_error), self._stacks(running, strategy_error))
+                return Failed(strategy_error, reason_of(strategy_error), self._stacks(running, strategy_error))
             if delay_ms is not None:
                 return Retry(error, reason, stack, delay_ms)
         return Failed(error, reason, stack)
@@ -148,11 +145,11 @@ class Executor:
             return self.failure(running, UnrecoverableError(reason))
         unknown = UnknownJobNameError(job.id, job.queue_name, job.name, self._registry.names)
         if self._options.unknown_names == "fail":
-            return Failed(unknown, describe(unknown), self._stacks(running, unknown))
+            return Failed(unknown, reason_of(unknown), self._stacks(running, unknown))
         log.warning(
             "no handler for this job's name; put back, since a newer deploy may own it", job_name=job.name, known=self._registry.names
         )
-        return UnknownName(unknown, describe(unknown), self._stacks(running, unknown))
+        return UnknownName(unknown, reason_of(unknown), self._stacks(running, unknown))
 
     async def _call(self, running: RunningJob, handler: Handler) -> Outcome:
         job = running.job
@@ -204,7 +201,7 @@ def _stack_of(error: BaseException) -> str:
     for one in (error, error.__cause__):
         if isinstance(one, ChildHandlerError):
             return one.stack
-    return shortened("".join(traceback.format_exception(error)))
+    return stack_of(error)
 
 
 def _as_asked(signal: DelayedError | WaitingError | RateLimitError | WaitingChildrenError) -> Outcome:
@@ -214,23 +211,6 @@ def _as_asked(signal: DelayedError | WaitingError | RateLimitError | WaitingChil
     if isinstance(signal, RateLimitError):
         return RateLimited(optional_ms(signal.duration, "RateLimitError.duration") or 0)
     return WaitForChildren() if isinstance(signal, WaitingChildrenError) else PutBack()
-
-
-def describe(error: BaseException) -> str:
-    """The reason that is stored: never empty, since Node tools take a job for failed by it."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 -- a user's __str__
-        text = ""
-    return shortened(text) or type(error).__name__
-
-
-def shortened(text: str) -> str:
-    """`text` as it may go on the wire: no lone surrogates, and not longer than MAX_STACK_CHARACTERS."""
-    if len(text) > MAX_STACK_CHARACTERS:
-        half = MAX_STACK_CHARACTERS // 2
-        text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def is_final(error: BaseException) -> bool:

@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -29,10 +28,11 @@ from toril.telemetry.context import LOG_CONTEXT
 from toril.telemetry.logs import configure_logging, get_logger
 from toril.wire.codec import from_json
 from toril.worker.calling import HandlerCaller
-from toril.worker.executor import describe, is_final, shortened
+from toril.worker.executor import is_final
 from toril.worker.frames import Frames, Message, as_text, frame, record_from
 from toril.worker.processor import Handler, handler
 from toril.worker.programs import imported
+from toril.worker.stored_errors import reason_of, stack_of
 
 log = get_logger(__name__)
 
@@ -129,7 +129,7 @@ async def _serve(pipe: _Pipe) -> None:
         if is_ready:  # the worker asks for nothing more
             log.error("a child process could not stop in order", exc_info=error)
         else:
-            pipe.send("broken", text=_text_of(error), stack=_stack_of(error))
+            pipe.send("broken", text=_text_of(error), stack=stack_of(error))
         if not isinstance(error, Exception):
             raise
 
@@ -172,8 +172,8 @@ def _failure(error: BaseException) -> dict[str, object]:
     kind = type(error)
     return {
         "class_name": kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}",
-        "text": describe(error),
-        "stack": _stack_of(error),
+        "text": reason_of(error),
+        "stack": stack_of(error),
         "is_final": is_final(error),
         "signal": signal_name,
         "delay_ms": delay_ms,
@@ -181,11 +181,7 @@ def _failure(error: BaseException) -> dict[str, object]:
 
 
 def _text_of(error: BaseException) -> str:
-    return f"{type(error).__name__}: {describe(error)}"
-
-
-def _stack_of(error: BaseException) -> str:
-    return shortened("".join(traceback.format_exception(error)))
+    return f"{type(error).__name__}: {reason_of(error)}"
 
 
 # ── functions, without a container ────────────────────────────────────────────────────────────────────────────
