@@ -144,12 +144,13 @@ class Replay:
     async def add(self, *job_ids: str, queue: str = "q") -> None:
         """Add jobs of the dump in one call; those with a number for id are numbered by the server."""
         added = await self.queue(queue).add([self.job(job_id, queue) for job_id in job_ids], self.step.clock)
-        assert added == list(job_ids)
+        assert [one.job_id for one in added] == list(job_ids)
 
     async def add_new(self, job_id: str, name: str, data: str, opts: str, now: int | None = None) -> None:
         """Add a job that is gone again, or changed, by the end of the step."""
         now = self.step.clock if now is None else now
-        assert await self.queue().add([new_job(name, data, opts, now, "")], now) == [job_id]
+        (added,) = await self.queue().add([new_job(name, data, opts, now, "")], now)
+        assert added.job_id == job_id
 
     async def turn(
         self,

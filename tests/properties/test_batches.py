@@ -163,11 +163,11 @@ async def _build(bench: Bench, plan: Plan) -> list[str]:
     """Make the queue; the ids that are active."""
     for number, parent in enumerate(plan.parents):
         await bench.add_parent(f"P{number}", parent.queue, parent.delay, parent.priority)
-    numbers = await bench.commands.add(
+    added = await bench.commands.add(
         [NewJob(job.name, b"{}", b'{"attempts":0}', T0, job.delay, job.priority, job.lifo) for job in plan.jobs], T0
     )
     active: list[str] = []
-    for job_id, job in zip(numbers, plan.jobs, strict=True):
+    for (job_id, _), job in zip(added, plan.jobs, strict=True):
         await _tie(bench, job_id, job, plan)
         if job.state == "queued":
             continue

@@ -468,10 +468,10 @@ async def _(golden: Replay) -> None:
 @step("07g-flow-dynamic", 0)
 async def _(golden: Replay) -> None:
     parent = _flow_job(golden, "parent", "P", '{"step":1}')
-    assert await golden.queue("pq").add([parent], golden.step.clock) == ["P"]
+    assert await golden.queue("pq").add([parent], golden.step.clock) == [("P", True)]
     await golden.claim("P", "tok-p", queue="pq")
     child = _flow_job(golden, "c", "C1", '{"c":1}', parent="P", flags="fpof")
-    assert await golden.queue("cq").add([child], golden.step.clock) == ["C1"]
+    assert await golden.queue("cq").add([child], golden.step.clock) == [("C1", True)]
 
 
 @step("07g-flow-dynamic", 1)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from toril import (
+    Deduplication,
     Job,
     JobLogger,
     Queue,
@@ -67,6 +68,15 @@ async def test_a_queue_hears_of_its_own_calls(queue: Queue) -> None:
         ("resumed",),
         ("cleaned", 1, "waiting"),
     ]
+
+
+async def test_an_add_that_adds_nothing_is_told_to_nobody(queue: Queue) -> None:
+    heard = hear_all(queue)
+    await queue.add_many([queue.job("a", job_id="own"), queue.job("a", job_id="own"), queue.job("b", deduplication=Deduplication("once"))])
+    await queue.add("a", job_id="own")
+    kept_out = await queue.add("b", deduplication=Deduplication("once"))
+    await queue.listeners.wait_until_quiet()
+    assert heard == [("waiting", "own"), ("waiting", kept_out.id)]
 
 
 async def test_a_queue_hears_of_the_workers_that_run_here(queue: Queue) -> None:

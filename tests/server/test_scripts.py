@@ -90,7 +90,9 @@ async def test_a_mixed_batch_goes_where_each_job_belongs_and_rings_both_bells(be
         job("e", job_id="own"),
         job("f", delay=100, priority=1),
     ]
-    assert await bench.commands.add([*jobs, job("g", job_id="own")], T0) == ["1", "2", "3", "4", "own", "6", "own"]
+    added = await bench.commands.add([*jobs, job("g", job_id="own")], T0)
+    assert [one.job_id for one in added] == ["1", "2", "3", "4", "own", "6", "own"]
+    assert [one.is_new for one in added] == [True] * 6 + [False]
     assert await bench.members("wait") == ["own", "1", "4"]
     assert await bench.members("prioritized") == ["3"]
     assert await bench.members("delayed") == ["6", "2"]

@@ -199,15 +199,16 @@ class QueueAdding(Generic[DataT, ResultT]):
         encoded = [self._encode(index, len(drafts), draft, now_ms) for index, draft in enumerate(drafts)]
         if not encoded:
             return []
-        ids = await commands.add(encoded, now_ms, idempotent=idempotent)
+        added = await commands.add(encoded, now_ms, idempotent=idempotent)
         if self.on_added:
-            for job_id, job in zip(ids, encoded, strict=True):
+            for one, job in zip(added, encoded, strict=True):
                 for note in tuple(self.on_added):
-                    note(job, job_id)
+                    note(job, one.job_id)
         if self.listeners.hears("waiting"):
-            for job_id in (job_id for job_id, job in zip(ids, encoded, strict=True) if job.delay_ms <= 0):
-                self.listeners.tell("waiting", job_id)
-        return [self._job(record_of(job_id, job), draft.definition) for job_id, job, draft in zip(ids, encoded, drafts, strict=True)]
+            for one, job in zip(added, encoded, strict=True):
+                if one.is_new and job.delay_ms <= 0:
+                    self.listeners.tell("waiting", one.job_id)
+        return [self._job(record_of(one.job_id, job), draft.definition) for one, job, draft in zip(added, encoded, drafts, strict=True)]
 
     def encode(self, draft: JobDraft[Any, Any], now_ms: int | None = None) -> NewJob:
         """What `add_many` would send for this draft: checked, with all options laid over each other. Raises what `add` raises."""

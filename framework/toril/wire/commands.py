@@ -15,7 +15,7 @@ from toril.wire import replies, scripts
 from toril.wire.codec import id_text, job_record
 from toril.wire.connection import Connection, Server
 from toril.wire.job_commands import JobCommands
-from toril.wire.jobs import FlowNode, NewJob
+from toril.wire.jobs import Added, FlowNode, NewJob
 from toril.wire.keys import QueueKeys
 from toril.wire.line import Argument, ReplyLostError
 from toril.wire.reads import LIST_STATES, READ_BATCH
@@ -39,7 +39,7 @@ class QueueCommands(JobCommands):
 
     # ── adding ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def add(self, jobs: Sequence[NewJob], now_ms: int, *, idempotent: bool = False) -> list[str]:
+    async def add(self, jobs: Sequence[NewJob], now_ms: int, *, idempotent: bool = False) -> list[Added]:
         """Add jobs in order and return their ids; a job whose custom id exists already is left as it is, and of one that its
         deduplication keeps out the id is that of the job that stands for it.
 
@@ -50,7 +50,7 @@ class QueueCommands(JobCommands):
                 some seconds: the server knows by a token whether it has done it, for 10 minutes.
             ServerUnreachableError: nothing was sent.
         """
-        ids: list[str] = []
+        added: list[Added] = []
         for start in range(0, len(jobs), ADD_BATCH):
             batch = jobs[start : start + ADD_BATCH]
             token = secrets.token_hex(12) if idempotent else ""
@@ -64,8 +64,8 @@ class QueueCommands(JobCommands):
                 raise AddOutcomeUnknownError(self.keys.queue, len(jobs) - start, error.reason) from error
             if isinstance(reply[0], int):
                 raise replies.parent_error(reply[1], batch[reply[0]].parent_key, start + reply[0])
-            ids += map(id_text, reply)
-        return ids
+            added += (Added(id_text(one), True) if isinstance(one, bytes) else Added(id_text(one[0]), False) for one in reply)
+        return added
 
     async def add_flow(self, jobs: Sequence[FlowNode], now_ms: int, *, idempotent: bool = False) -> list[str | None]:
         """Add a tree of jobs that wait for each other, all or none, in the order of its levels; this is the root's queue.

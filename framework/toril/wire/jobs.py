@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,14 @@ class NewJob:
     """Full key of the job that waits for this one; empty: none does."""
     parent: bytes = b""
     """What the hash tells of it, JSON."""
+
+
+class Added(NamedTuple):
+    """What became of a job to add."""
+
+    job_id: str
+    is_new: bool
+    """False: the id is that of a job that was there, since it has the same custom id or stands for this one (deduplication)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ ARGV[1]  now, ms
 ARGV[2]  a token that makes the add repeatable, or ""
 ARGV[3]  then for each job eleven values: name, data, opts, timestamp, delay, priority, lifo (1 or 0), custom id or "",
          deduplication as JSON or "", parent's full key or "", `parent` as the child's hash has it
-Returns  the ids (of a job that another one stands for, that one's), or {place of the job from 0, -5} if its parent isn't there, or
+Returns  the ids; instead of one {id} if that job was there already and stands for this one. Or {place of the job from 0, -5} if its parent isn't there, or
          {place, -7} if a job with its id has another parent; with -5 nothing was added at all
 ]]
 -- include add_job
@@ -29,12 +29,12 @@ end
 local ids, refused = {}, nil
 for i = 3, #ARGV, 11 do
   local name, data, opts, timestamp, delay, priority, lifo, custom, rule, parent_key, parent = unpack(ARGV, i, i + 10)
-  local id = add_job(q, {
+  local id, is_new = add_job(q, {
     name = name, data = data, opts = opts, timestamp = timestamp, delay = delay, priority = priority, lifo = lifo == "1",
     custom = custom, rule = rule, parent_key = parent_key ~= "" and parent_key or nil, parent = parent_key ~= "" and parent or nil,
   }, now)
   if id == -7 and not refused then refused = { (i - 3) / 11, -7 } end
-  ids[#ids + 1] = id
+  ids[#ids + 1] = is_new and id or { id }
 end
 ring_for(q)
 return answer(KEYS[2], token, refused or ids)

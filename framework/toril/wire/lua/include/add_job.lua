@@ -25,7 +25,7 @@ local function duplicate(q, id, job, now, in_flow)
   return id
 end
 
--- §3.1: adds a job, and returns its id, that of the job that stands for it, or a code below 0. `ring_for` has to follow.
+-- §3.1: adds a job, and returns its id and true; else the id of the job that stands for it, or a code below 0. `ring_for` has to follow.
 -- `job` has what `store` takes, and custom (id or ""), rule (deduplication as JSON, or ""), has_children.
 local function add_job(q, job, now, in_flow)
   if job.parent_key and call("EXISTS", job.parent_key) == 0 then return -5 end
@@ -50,7 +50,7 @@ local function add_job(q, job, now, in_flow)
     q.has_waiting = true
   end
   if job.parent_key then call("SADD", job.parent_key .. ":dependencies", q.base .. id) end
-  return id
+  return id, true
 end
 
 -- Tells sleepers what was added; once for each queue is enough.
