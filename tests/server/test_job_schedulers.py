@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -170,3 +171,27 @@ async def test_what_cannot_be_scheduled_is_refused(queue: Queue, clock: FakeCloc
     with pytest.raises(InvalidOptionError) as caught:
         await queue.job_schedulers.upsert("x", passed)
     assert caught.value.option == "end"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("count", "x"), ("limit", "many"), ("endDate", {}), ("startDate", []), ("prevMillis", "then"), ("priority", "high")],
+)
+async def test_an_iteration_whose_rule_holds_no_number_where_one_belongs_runs_all_the_same(
+    queue: Queue, server: Server, clock: FakeClock, field: str, value: object
+) -> None:
+    """Whoever wrote it so: the worker goes on, and the job is run and not failed."""
+    job = await queue.job_schedulers.upsert("tick", ScheduleRule(pattern="0 * * * *"))
+    opts = json.loads(job.record.opts)
+    (opts if field in ("prevMillis", "priority") else opts["repeat"])[field] = value
+    await server.commands.call("HSET", queue.keys.job(job.id), "opts", json.dumps(opts))
+    clock.advance("1h")
+    ran: list[str] = []
+
+    async def handle(job: Job) -> None:
+        ran.append(job.id)
+
+    async with Worker(queue, handle) as worker:
+        await worker.wait_until_idle()
+    assert ran == [job.id]
+    assert await job.get_state() == "completed"

@@ -174,15 +174,17 @@ class JobSchedulers:
         if scheduler_id is None or not repeat:
             return None
         now_ms = self._queue.clock.now_ms()
-        count = int(repeat.get("count", 1)) + 1
-        limit, end_ms = repeat.get("limit"), repeat.get("endDate")
+        count = (_whole(repeat, "count") or 1) + 1
+        limit, end_ms = _whole(repeat, "limit"), _whole(repeat, "endDate")
         if (limit is not None and count > limit) or (end_ms is not None and now_ms > end_ms):
             return None
         template = {"attempts": 0} | {key: value for key, value in options.items() if key not in _OURS}
+        if "priority" in template:
+            template["priority"] = _whole(template, "priority") or 0
         rest = {key: value for key, value in repeat.items() if key != "count"}
         next_ms = 0
         if repeat.get("pattern"):
-            base_ms = max(now_ms, int(options.get("prevMillis", 0)), int(repeat.get("startDate", 0)))
+            base_ms = max(now_ms, _whole(options, "prevMillis") or 0, _whole(repeat, "startDate") or 0)
             next_ms = Cron(str(repeat["pattern"]), str(repeat.get("tz") or "UTC")).next_ms(base_ms)
         commands = await self._commands()
         return await commands.next_iteration(now_ms, scheduler_id, job.id, next_ms, count, Iteration(scheduler_id, template, rest)) or None
@@ -218,6 +220,15 @@ class JobSchedulers:
 
 def _object(value: object) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _whole(values: Mapping[str, Any], name: str) -> int | None:
+    """A number in a job's options, whoever wrote them. Raises InvalidOptionError."""
+    value = values.get(name)
+    try:
+        return None if value is None else int(float(value))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidOptionError(name, value, "a number belongs here: upsert the scheduler again") from error
 
 
 def _first_ms(rule: ScheduleRule, now_ms: int) -> int:
