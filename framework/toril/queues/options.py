@@ -263,11 +263,9 @@ class JobOptions:
             raise InvalidOptionError("deduplication", self.deduplication, 'write Deduplication("some-id", ttl="10s")')
         _check_keep("remove_on_complete", self.remove_on_complete)
         _check_keep("remove_on_fail", self.remove_on_fail)
-        flags = [name for name in FAILURE_FLAGS if getattr(self, name)]
         for name in FAILURE_FLAGS:
             check_flag(name, getattr(self, name))
-        if len(flags) > 1:
-            raise InvalidOptionError(flags[1], True, f"it excludes {flags[0]}: a child's failure can do one thing to its parent")
+        _check_failure_flags(self)
         if self.job_id is not None and self.job_id != "":
             check_job_id(self.job_id)
 
@@ -292,13 +290,18 @@ class JobOptions:
 
         >>> JobOptions(attempts=5).merged_over(JobOptions(attempts=3, priority=1))
         JobOptions(attempts=5, priority=1)
+
+        Raises:
+            InvalidOptionError: together they say two things about what a child's failure does to its parent.
         """
         if base is NO_OPTIONS:
             return self
         if self is NO_OPTIONS:
             return base
         both = zip(_FIELDS, _values_of(self), _values_of(base), strict=True)
-        return JobOptions.unchecked({name: under if over is None else over for name, over, under in both})
+        merged = JobOptions.unchecked({name: under if over is None else over for name, over, under in both})
+        _check_failure_flags(merged)
+        return merged
 
     @classmethod
     def unchecked(cls, values: Mapping[str, Any]) -> JobOptions:
@@ -317,7 +320,15 @@ class JobOptions:
         return f"JobOptions({', '.join(f'{name}={value!r}' for name, value in self.said().items())})"
 
 
+def _check_failure_flags(options: JobOptions) -> None:
+    flags = [name for name, is_set in zip(FAILURE_FLAGS, _failure_flags_of(options), strict=True) if is_set]
+    if len(flags) > 1:
+        reason = f"it excludes {flags[0]}: a child's failure can do one thing to its parent; set one of them to False where it is a default"
+        raise InvalidOptionError(flags[1], True, reason)
+
+
 _FIELDS: Final = tuple(JobOptions.__dataclass_fields__)
+_failure_flags_of: Final[Callable[[JobOptions], tuple[Any, ...]]] = attrgetter(*FAILURE_FLAGS)
 _values_of: Final[Callable[[JobOptions], tuple[Any, ...]]] = attrgetter(*_FIELDS)
 
 NO_OPTIONS: Final = JobOptions()
