@@ -66,6 +66,7 @@ async def test_a_failed_job_shows_its_reason_and_the_stacks_of_all_attempts(boar
         error = await board.read_tab("Error")
         await shown(error, "in handle", "ValueError: no <video> & no sound in attempt 1")
         told = await error.inner_text()
+        assert "in handle" in told.splitlines()[1]  # and not the way of the worker to it, which would fill the box
         assert told.index("in attempt 2") < told.index("in attempt 1")  # the latest is what a person looks for
         await shown(await board.read_tab("Logs"), "began broken")
 
