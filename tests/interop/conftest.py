@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -17,8 +18,10 @@ MODULES: Final = Path(__file__).parent / "node_modules"
 
 @pytest.fixture(scope="session")
 def node_is_there() -> None:
-    """Skip where Node or its libraries are missing."""
-    if shutil.which("node") is None or not (MODULES / ".package-lock.json").exists():
+    """Skip where Node or its libraries are missing, or Node is too old."""
+    is_new = "process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)"
+    has_node = shutil.which("node") is not None and subprocess.run(["node", "-e", is_new]).returncode == 0
+    if not has_node or not (MODULES / ".package-lock.json").exists():
         pytest.skip("needs Node 20 and the npm packages of tests/interop: make interop")
 
 

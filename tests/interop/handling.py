@@ -6,12 +6,16 @@ import asyncio
 import time
 from typing import Any
 
-from toril import Job, UnrecoverableError
+from toril import Job, Queue, UnrecoverableError, WaitingChildrenError
 
 
 async def handle(job: Job) -> Any:  # noqa: ANN401 -- what the job asks for
     started = _now_ms()
     data = job.data
+    if "spawn" in data:
+        await Queue(data["spawn"], prefix=job.queue.prefix, server=job.queue.server).add("child", {"returns": 7}, parent=job)
+        await job.update_data({"sum": data["sum"]})
+        raise WaitingChildrenError
     if "progress" in data:
         await job.update_progress(data["progress"])
     if "log" in data:

@@ -4,7 +4,7 @@ import { Redis } from 'ioredis';
 import { say, serve } from './lines.mjs';
 
 const { connection, prefix, library } = JSON.parse(process.env.PEER);
-const { FlowProducer, Queue, QueueEvents, QueueEventsProducer, UnrecoverableError, Worker } = await import(library);
+const { FlowProducer, Queue, QueueEvents, QueueEventsProducer, UnrecoverableError, WaitingChildrenError, Worker } = await import(library);
 
 const EVENTS = [
   'active', 'added', 'cleaned', 'completed', 'debounced', 'deduplicated', 'delayed', 'drained', 'duplicated', 'failed', 'paused', 'progress',
@@ -32,9 +32,14 @@ const jobOf = async (queue, id) => {
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // What a job's data asks of whoever runs it; `handle` in `handling.py` does the same.
-async function handle(job) {
+async function handle(job, token) {
   const started = Date.now();
-  const { progress, log, fail, giveUp, sleepFor, sum, returns } = job.data;
+  const { progress, log, fail, giveUp, sleepFor, spawn, sum, returns } = job.data;
+  if (spawn) {
+    await queueOf(spawn).add('child', { returns: 7 }, { parent: { id: job.id, queue: job.queueQualifiedName } });
+    await job.updateData({ sum });
+    if (await job.moveToWaitingChildren(token)) throw new WaitingChildrenError();
+  }
   if (progress !== undefined) await job.updateProgress(progress);
   if (log !== undefined) await job.log(log);
   if (giveUp) throw new UnrecoverableError('gives up');

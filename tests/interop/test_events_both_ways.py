@@ -84,10 +84,11 @@ async def _let_node_do_it(node: NodePeer, prefix: str, queue: Queue) -> None:
     await node.ask("addFlow", flow={"name": "parent", "data": {"sum": 1}, "queueName": "q", "prefix": prefix, "children": [child]})
     once = await add("c", {}, delay=3_600_000, deduplication={"id": "d"})
     await add("c", {}, deduplication={"id": "d"})
-    await node.ask("pause", queue="q")
     await node.ask("remove", queue="q", id=once["id"])
-    await node.ask("resume", queue="q")
     await eventually(lambda: _is_drained(queue))
+    if node.library != "bullmq5":  # which moves the jobs that wait: 5 must not pause a queue that it shares
+        await node.ask("pause", queue="q")
+        await node.ask("resume", queue="q")
     await node.ask("waitUntilFinished", queue="q", id=(await add("nothing is behind it", {}))["id"], ttl=10_000)
     await node.ask("clean", queue="q", grace=0, limit=10, type="failed")
     await node.ask("stop", queue="q")
@@ -117,8 +118,8 @@ async def test_both_hear_every_kind_of_event_alike(
             if isinstance(event, WaitingEvent) and event.job_id == last.id:
                 break
     await each_node.heard(lambda said: said["event"] == "waiting" and said["fields"]["jobId"] == last.id)
-    only_5 = {"debounced"} if each_node.library == "bullmq5" and who == "node" else set[str]()
-    assert {_name(event) for event in heard} == KINDS | only_5
+    kinds = KINDS - {"paused", "resumed"} | {"debounced"} if (each_node.library, who) == ("bullmq5", "node") else KINDS
+    assert {_name(event) for event in heard} == kinds
     assert _told(each_node) == [(event.stream_id, _name(event), _as_node_tells_it(event)) for event in heard]
     assert _origins(each_node) == [getattr(event, "previous", None) for event in heard if _name(event) in WITH_ORIGIN]
     compared.operations += len(heard)

@@ -88,6 +88,19 @@ async def test_a_tree_of_three_levels_runs_on_both_sides(
     compared.jobs += 9
 
 
+async def test_a_handler_of_either_side_waits_for_a_child_that_it_gives_the_other_one(
+    each_node: NodePeer, here: Queue, there: Queue, compared: Compared
+) -> None:
+    by_toril = await here.add("parent", {"spawn": BY_NODE, "sum": 1})
+    by_node = await there.add("parent", {"spawn": BY_TORIL, "sum": 1})
+    for parent, child_queue in ((by_toril, there), (by_node, here)):
+        assert await parent.result(timeout="20s") == 7
+        await parent.refresh()
+        assert parent.attempts_made == 1  # waiting for it is no attempt
+        assert [key.startswith(f"{child_queue.prefix}:{child_queue.name}:") for key in await parent.get_children_values()] == [True]
+    compared.jobs += 4
+
+
 @pytest.mark.parametrize("fails", [BY_TORIL, BY_NODE])
 @pytest.mark.parametrize("who", ["toril", "node"])
 async def test_a_child_that_fails_does_to_its_parent_what_its_flag_says(
