@@ -115,8 +115,12 @@ class KeySpace:
 
     def __post_init__(self) -> None:
         names = sorted({parts[1] for parts in (key.split(":", 2) for key in (*self.keys, *self.events)) if parts[0] == "bull"})
-        self.queues = {name: self._queue(name) for name in names}
+        self.queues = {name: self._sorted(name) for name in names}
         self._children: dict[str, dict[str, frozenset[str]]] = {}
+
+    def queue(self, name: str) -> QueueSpace:
+        """One queue; an empty one if nothing is there."""
+        return self.queues.get(name) or QueueSpace(name)
 
     def find(self, key: str) -> dict[str, str] | None:
         """A job's hash by its full key."""
@@ -137,7 +141,7 @@ class KeySpace:
             return frozenset(member for member, _ in content["value"])
         return frozenset(content["value"])
 
-    def _queue(self, name: str) -> QueueSpace:
+    def _sorted(self, name: str) -> QueueSpace:
         base = f"bull:{name}:"
         keys = {key.removeprefix(base): content for key, content in self.keys.items() if key.startswith(base)}
         return QueueSpace(name, keys, events_of(self.events.get(f"{base}events", ())))
