@@ -148,7 +148,7 @@ class Fleet:
             case "children":
                 return endings.waiting_for_children(job_id, token)
             case "unknown":
-                return endings.unknown_name(job_id, token, "nobody", STACK, keep, 1_000)
+                return endings.unknown_name(job_id, token, "nobody", STACK, keep, 0, 1_000)
             case _:
                 raise ValueError(way)
 
@@ -209,14 +209,16 @@ class Fleet:
         name, queue = lane.queue.name, self.space.queue(lane.queue.name)
         change = Change(may_come=self.kept_payloads())
         for ending, code in zip(request.endings, reply.codes, strict=True):
-            kind, job_id, keep = ending[-7], str(ending[-6]), str(ending[-2])
-            has_ended = (kind in {"c", "f"} and code == 0) or (kind == "u" and code == 1)
+            kind, job_id = ending[-7], str(ending[-6])
+            keep = str(ending[-2] if kind in {"c", "f", "u"} else ending[-1])
+            is_cancelled = code == replies.ENDED_CANCELLED
+            has_ended = is_cancelled or (kind in {"c", "f"} and code == 0) or code == replies.UNKNOWN_NAME_FAILED
             if has_ended and keep == "0,,":
                 change.go.add((name, job_id))
             elif has_ended and keep:
                 ended = {str(other[-6]) for other in request.endings}
                 change.may_go |= {(name, one) for one in (*queue.members["completed"], *queue.members["failed"], *ended)}
-            if len(ending) > 7 and has_ended:
+            if len(ending) > 7 and has_ended and not is_cancelled:
                 change.letters += 1
         return change
 

@@ -69,7 +69,7 @@ JOB_OPERATIONS: Final = (
     "cancel", "cancel", "promote", "delay", "to now", "priority", "to front", "no priority", "remove", "remove", "drop child link",
 )  # fmt: skip
 QUEUE_OPERATIONS: Final = (
-    "pause", "resume", "resume", "resume", "concurrency 2", "concurrency", "concurrency", "rate 2", "rate", "rate",
+    "pause", "resume", "resume", "resume", "resume", "concurrency 2", "concurrency", "concurrency", "rate 2", "rate", "rate",
     "limited 10s", "limited",
     "drain", "drain delayed", "clean completed", "clean failed", "clean waiting", "clean delayed", "clean prioritized", "clean active",
     "clean waiting-children", "retry failed", "retry completed", "promote",

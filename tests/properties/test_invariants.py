@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final, Literal, TypeVar, cast
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.invariants import broken_in
 from tests.key_space import KeySpace, read_key_space
@@ -69,6 +69,10 @@ class Steps(RuleBasedStateMachine):
         self.is_marker_taken = False
         """Somebody took a marker, and waits for something else than another one: a limit, a slot, a due time."""
 
+    @initialize(jobs=st.lists(JOBS, min_size=2, max_size=4))
+    def begin(self, jobs: Sequence[JobOptions]) -> None:
+        self.step(self._add("q", jobs))
+
     # ── what adds ─────────────────────────────────────────────────────────────────────────────────────────────
 
     @rule(queue=QUEUES, jobs=st.lists(JOBS, min_size=1, max_size=4))
@@ -84,9 +88,9 @@ class Steps(RuleBasedStateMachine):
         assert len(set(fresh)) == len(fresh)
         return Change(come={(name, job_id) for job_id in ids} - self.all_jobs())
 
-    @rule(options=DEDUPLICATED)
-    def add_deduplicated(self, options: JobOptions) -> None:
-        self.step(self._add_deduplicated(options))
+    @rule(what=DEDUPLICATED | TREES)
+    def add_one_or_a_flow(self, what: JobOptions | Tree) -> None:
+        self.step(self._add_flow(what) if isinstance(what, Tree) else self._add_deduplicated(what))
 
     async def _add_deduplicated(self, options: JobOptions) -> Change:
         assert options.deduplication is not None
@@ -111,10 +115,6 @@ class Steps(RuleBasedStateMachine):
             return Change()
         return Change(come={("q", job.id)} - self.all_jobs())
 
-    @rule(tree=TREES)
-    def add_flow(self, tree: Tree) -> None:
-        self.step(self._add_flow(tree))
-
     async def _add_flow(self, tree: Tree) -> Change:
         node = await self.fleet.flows.add(self._flow(tree, NO_OPTIONS))
         return Change(come={(one.job.queue_name, one.job.id) for one in node})
@@ -124,9 +124,14 @@ class Steps(RuleBasedStateMachine):
         children = [self._flow(child, child.flags) for child in tree.children]
         return flow_job("n", queue=tree.queue, children=children, options=options)
 
-    @rule(scheduler=st.sampled_from(["s", "t"]), when=RULES, priority=st.sampled_from([None, 2]))
-    def upsert_scheduler(self, scheduler: str, when: ScheduleRule, priority: int | None) -> None:
-        self.step(self._upsert(scheduler, when, priority))
+    @rule(
+        scheduler=st.sampled_from(["s", "t"]),
+        when=RULES,
+        priority=st.sampled_from([None, 2]),
+        is_removed=st.sampled_from([False, False, False, True]),
+    )
+    def schedule(self, scheduler: str, when: ScheduleRule, priority: int | None, is_removed: bool) -> None:
+        self.step(self._remove_scheduler(scheduler) if is_removed else self._upsert(scheduler, when, priority))
 
     async def _upsert(self, scheduler: str, when: ScheduleRule, priority: int | None) -> Change:
         pending = self.pending_iteration(scheduler)
@@ -137,10 +142,6 @@ class Steps(RuleBasedStateMachine):
             return Change(is_nothing=True)
         come = {("q", job.id)} - self.all_jobs()
         return Change(come=come, may_go=pending - {("q", job.id)})
-
-    @rule(scheduler=st.sampled_from(["s", "t"]))
-    def remove_scheduler(self, scheduler: str) -> None:
-        self.step(self._remove_scheduler(scheduler))
 
     async def _remove_scheduler(self, scheduler: str) -> Change:
         may_go = self.pending_iteration(scheduler)
@@ -156,7 +157,8 @@ class Steps(RuleBasedStateMachine):
     @rule(lane=NUMBERS, claims=st.integers(1, 5), fate=FATES)
     def claim(self, lane: int, claims: int, fate: str) -> None:
         """The reply may be lost, or the turn itself, which may still arrive later."""
-        self._turn([one for one in self.fleet.lanes if one.sent is None], lane, (), claims, fate)
+        waiting = {name for name, _ in self.fleet.jobs("wait", "prioritized")} or {"p", "q"}
+        self._turn([one for one in self.fleet.lanes if one.sent is None and one.queue.name in waiting], lane, (), claims, fate)
 
     @precondition(lambda self: any(lane.running for lane in self.fleet.lanes))
     @rule(lane=NUMBERS, ways=st.lists(WAYS, min_size=1, max_size=4), claims=st.integers(0, 3), fate=FATES)
@@ -199,30 +201,26 @@ class Steps(RuleBasedStateMachine):
         lane = next(lane for lane in self.fleet.lanes if lane.to_follow)
         self.step(self.fleet.follow(lane))
 
-    @rule(lane=st.integers(0, 2))
-    def renew(self, lane: int) -> None:
-        self.step(self.fleet.renew(self.fleet.lanes[lane]))
-
-    @rule(lane=st.integers(0, 2))
-    def die(self, lane: int) -> None:
-        self.fleet.drop(self.fleet.lanes[lane])
-
-    @rule(lane=st.integers(0, 2), dies=st.booleans())
-    def wake(self, lane: int, dies: bool) -> None:
-        """A sleeper takes the marker and claims; or it dies in between."""
+    @rule(lane=st.integers(0, 2), what=st.sampled_from(["renew", "sweep", "sweep", "die", "wake", "wake and die"]))
+    def keep_house(self, lane: int, what: str) -> None:
+        """What a worker does besides its turns; and its death, also between taking the marker and claiming."""
         one = self.fleet.lanes[lane]
-        if one.sent is not None:
-            return
-        self.is_marker_taken = True
-        self.run(self.fleet.wake(one))
-        if dies:
-            self.die(lane)
-        else:
-            self.step(self.fleet.send(one, self.fleet.plan_turn(one, (), 1)))
-
-    @rule(queue=QUEUES)
-    def sweep(self, queue: str) -> None:
-        self.step(self.fleet.sweep(queue))
+        match what:
+            case "renew":
+                self.step(self.fleet.renew(one))
+            case "sweep":
+                self.step(self.fleet.sweep(one.queue.name))
+            case "die":
+                self.fleet.drop(one)
+            case _ if one.sent is None:
+                self.is_marker_taken = True
+                self.run(self.fleet.wake(one))
+                if what == "wake":
+                    self.step(self.fleet.send(one, self.fleet.plan_turn(one, (), 1)))
+                else:
+                    self.fleet.drop(one)
+            case _:
+                pass  # it waits for a reply, and doesn't sleep
 
     @rule(ms=st.sampled_from([1, 1_000, 2_001, 5_001, 5_001, 31_000, 61_000, 600_000]))
     def pass_time(self, ms: int) -> None:
