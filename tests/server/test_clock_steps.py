@@ -19,7 +19,7 @@ from toril.worker.options import WorkerOptions
 from toril.worker.worker import Worker
 
 HOUR_MS: Final = 3_600_000
-OPTIONS: Final = WorkerOptions(concurrency=20, lock_duration="1s", stalled_interval="100ms", drain_delay="100ms")
+OPTIONS: Final = WorkerOptions(concurrency=20, lock_duration="2s", stalled_interval="100ms", drain_delay="100ms")
 
 
 class SettableClock(SystemClock):
@@ -63,7 +63,7 @@ async def test_a_clock_that_is_set_while_jobs_run_costs_none_its_lock(toril_serv
                 seen = sum(map(renewals, proxy.commands))
                 quick = [await queue.add("quick") for _ in range(100)]
                 await eventually(partial(handler.has_run, *(job.id for job in quick)))
-                await proxy.seen(renewals, seen + 7)  # three in a lock's life: it would be gone by now
+                await proxy.seen(renewals, seen + 4)  # three in a lock's life: it would be gone by now
             handler.may_end.set()
             await worker.wait_until_idle()
         jobs = await queue.get_completed()

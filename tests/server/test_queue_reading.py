@@ -140,7 +140,7 @@ async def test_a_job_tells_what_became_of_it(queue: Queue, bench: Bench) -> None
     assert job.finished_at == datetime(2023, 11, 14, 22, 13, 22, 500_000, tzinfo=UTC)
     assert job.processed_by == "w-1"
     assert await job.get_state() == "completed"
-    assert job.log_fields() == {"queue": "q", "job_id": "j", "job_name": "n", "attempt": 3}
+    assert job.log_fields() == {"queue": "q", "job_id": "j", "job_name": "n", "attempt": 2}
     assert repr(job) == "<Job j 'n' of queue 'q'>"
 
 

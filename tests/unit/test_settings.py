@@ -95,13 +95,13 @@ def test_variables_hold_json_for_lists_and_tables_and_empty_ones_count_as_unset(
 
 def test_without_files_or_variables_the_defaults_hold_in_development(tmp_path: Path) -> None:
     settings = load_settings(Settings, folder=tmp_path, environ={})
-    assert (settings.env, settings.prefix, settings.mail.port) == ("development", "bull", 25)
+    assert (settings.env, settings.prefix, settings.mail.port) == ("development", None, 25)
 
 
 def test_a_model_made_directly_reads_no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORIL_PREFIX", "from-outside")
     monkeypatch.setenv("REDIS_URL", "redis://outside")
-    assert (Settings().prefix, Settings().redis_url) == ("bull", None)
+    assert (Settings().prefix, Settings().redis_url) == (None, None)
     assert Settings(prefix="given").prefix == "given"
 
 

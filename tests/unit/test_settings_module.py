@@ -41,7 +41,7 @@ async def test_every_module_gets_the_settings_by_their_class_without_importing_a
 
 async def test_the_librarys_own_settings_can_be_used_as_they_are(tmp_path: Path) -> None:
     async with context_of(ConfigModule.for_root(TorilSettings, folder=tmp_path)) as context:
-        assert context.get(TorilSettings).prefix == "bull"
+        assert context.get(TorilSettings).prefix is None
 
 
 async def test_mistakes_come_out_at_start_and_not_before(tmp_path: Path) -> None:

@@ -116,7 +116,11 @@ class Results:
             check_at = loop.time() + CHECK_MS / 1_000
             while self._waiting and not stream.is_closed:
                 entries = await stream.read(CHECK_MS)
-                self._hand_over(_ends_in(entries, self._waiting, self._queue))
+                ends = _ends_in(entries, self._waiting, self._queue)
+                # Whoever began to wait after a job had ended may hear of its removal first: how it ended counts all the same.
+                if gone := {job_id for job_id, end in ends.items() if isinstance(end, JobRemovedError)}:
+                    ends |= await self._look_back(gone)
+                self._hand_over(ends)
                 if self._waiting and loop.time() >= check_at:
                     self._hand_over(await self._check())
                     check_at = loop.time() + CHECK_MS / 1_000

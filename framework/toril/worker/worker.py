@@ -27,13 +27,15 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from toril.cancellation import run_to_end
-from toril.errors import QueueClosedError, ServerError
+from toril.errors import QueueClosedError, ServerError, ServerUnreachableError
 from toril.queues.job import Job
 from toril.queues.listeners import EventSource, Listeners
 from toril.queues.queue import Queue
 from toril.telemetry.logs import get_logger
 from toril.wire.commands import QueueCommands
 from toril.wire.connection import Connection, Server
+from toril.wire.line import ReplyLostError
+from toril.wire.server_checks import check_server
 from toril.worker.attempts import Attempts
 from toril.worker.calling import HandlerCaller
 from toril.worker.control import Control
@@ -153,6 +155,7 @@ class Worker(EventSource):
 
         Raises:
             QueueClosedError: it ran already; make a new one.
+            ServerRefusedError: the server's user may not do all that a queue needs.
         """
         if self._state is not WorkerState.NEW:
             raise QueueClosedError(f"the worker of queue {self.queue.name!r}", self._state.value)
@@ -195,6 +198,9 @@ class Worker(EventSource):
         try:
             with contextlib.suppress(ServerError):  # its loop will try again, and say so
                 await bell_connection.connect()  # by its name tools see this worker, also while it is too busy to wait
+            if bell_connection.is_connected:
+                with contextlib.suppress(ServerUnreachableError, ReplyLostError):
+                    await check_server(server, commands.keys)
             self._started.set()
             async with (
                 # Outermost: locks are renewed until the last outcome is written.
