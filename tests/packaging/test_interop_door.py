@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +25,7 @@ def machine(tmp_path: Path) -> Path:
 
 
 def _make_interop(machine: Path) -> subprocess.CompletedProcess[str]:
-    python = ROOT / ".venv/bin/python"
-    command = ["make", "interop", f"PYTHON={python}", "TEST_PROCESSES=0", "ARGS=-k one_pauses"]
+    command = ["make", "interop", f"PYTHON={sys.executable}", f"VENV={sys.prefix}", "TEST_PROCESSES=0", "ARGS=-k one_pauses"]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": str(machine)}, capture_output=True, text=True, timeout=50)
 
 
