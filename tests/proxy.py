@@ -16,13 +16,15 @@ which they come; it answers with a `Cut` or None. For random cuts: `proxy.decide
     Cut.HOLD     the reply, and all behind it on that connection, wait for `proxy.release()`
 
 `cut()` cuts every connection now; `down()` refuses new ones as well, until `up()`. `commands` is the list of all commands seen,
-`seen(matches)` waits for one. The proxy speaks to clients by TCP, to the server by whatever its address says.
+`seen(matches)` waits for one. The proxy speaks to clients by TCP (with `tls` by TLS, as `localhost`), to the server by whatever its
+address says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
@@ -88,7 +90,8 @@ def at_random(source: random.Random, share: float, matches: Matches) -> Callable
 class Proxy:
     """See the module."""
 
-    def __init__(self, server_url: str) -> None:
+    def __init__(self, server_url: str, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.decide: Callable[[Command], Cut | None] = lambda command: None
         self.commands: list[Command] = []
         self.connections = 0
@@ -112,10 +115,11 @@ class Proxy:
         port: int = self._listener.sockets[0].getsockname()[1]
         user_info, at, _ = self._target.netloc.rpartition("@")
         database = self._target.path if self._target.scheme == "redis" else ""
-        return f"redis://{user_info}{at}127.0.0.1:{port}{database}"
+        scheme, host = ("redis", "127.0.0.1") if self._tls is None else ("rediss", "localhost")
+        return f"{scheme}://{user_info}{at}{host}:{port}{database}"
 
     async def __aenter__(self) -> Self:
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_LIMIT)
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_LIMIT, ssl=self._tls)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.bench import error_of
 from tests.servers import OwnServer, free_ports, one_server
-from toril import FlowProducer, Job, Queue, QueueEvents, ScheduleRule, Worker, WorkerOptions, flow_job
+from toril import FlowProducer, Job, JobOptions, Queue, QueueEvents, ScheduleRule, Worker, WorkerOptions, flow_job
 from toril.errors import JobFailedError, ServerRefusedError
 from toril.testing import eventually
 from toril.wire.connection import Server
@@ -75,8 +75,8 @@ async def test_the_documented_permissions_are_enough_for_everything(own: OwnServ
         await letters.dead_letters.replay(letter.id)
         await queue.job_schedulers.upsert("beat", ScheduleRule(every="1h"), name="x", data={})
         await queue.pause()
-        for how in ({"delay": "1h"}, {"priority": 2}, {}):
-            job = await queue.add("x", {}, **how)
+        for options_ in (JobOptions(delay="1h"), JobOptions(priority=2), JobOptions()):
+            job = await queue.add("x", {}, options=options_)
             await queue.cancel(job.id, reason="enough")
         await queue.resume()
         await worker.wait_until_idle()
