@@ -38,8 +38,8 @@ def authority() -> trustme.CA:
 async def tls(toril_server_url: str, authority: trustme.CA, tmp_path: Path) -> AsyncIterator[Tls]:
     """A server that also wants to know its clients: they need a certificate of the same authority."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(context)
-    authority.configure_trust(context)
+    authority.issue_cert("localhost").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  # pyOpenSSL, which it can do without, has no types
+    authority.configure_trust(context)  # pyright: ignore[reportUnknownMemberType]
     context.verify_mode = ssl.CERT_REQUIRED
     client = authority.issue_cert("client.example.com")
     files = Tls("", tmp_path / "ca.pem", tmp_path / "client.pem", tmp_path / "client.key")
