@@ -611,7 +611,7 @@ class LetterRefusedError(JobError):
     def __str__(self) -> str:
         return (
             f"{super().__str__()} failed for good, but its dead letter can't be written, since the key {self.problem}: "
-            "the job stays active, and its worker tries again; mend or delete that key"
+            "the job stays active, and its worker tries again; mend or delete that key, or give the worker's user the right to write it"
         )
 
 
