@@ -46,7 +46,7 @@ class NodePeer:
         """What it has said on its own."""
         settings = {"connection": _connection(url), "prefix": prefix, "library": library}
         self._environment = {**os.environ, "PEER": json.dumps(settings)}
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._has_ended = False
@@ -82,12 +82,12 @@ class NodePeer:
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         assert process.stdin is not None
         process.stdin.write(json.dumps({"call": number, "op": operation, "args": arguments}).encode() + b"\n")
-        async with asyncio.timeout(self._patience_s):
+        async with asyncio.timeout(self.patience_s):
             return await answer
 
     async def heard(self, matches: Callable[[dict[str, Any]], bool], count: int = 1) -> list[dict[str, Any]]:
         """Wait until it has said so many things that match."""
-        async with asyncio.timeout(self._patience_s), self._news:
+        async with asyncio.timeout(self.patience_s), self._news:
             while len(found := [event for event in self.events if matches(event)]) < count:
                 self._check_lives()
                 await self._news.wait()
@@ -102,7 +102,7 @@ class NodePeer:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self.patience_s):
                 with contextlib.suppress(OSError):  # it was killed
                     await process.stdin.wait_closed()
                 await process.wait()

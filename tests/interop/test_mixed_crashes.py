@@ -28,14 +28,18 @@ HERE: Final = WorkerOptions(lock_duration="1s", stalled_interval="300ms", concur
 
 @contextlib.asynccontextmanager
 async def toril_process(url: str, prefix: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A worker of ours to be killed; it is killed at the end at the latest."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.interop.toril_worker", url, prefix, cwd=ROOT)
+    """A worker of ours to be killed, which has begun to claim; it is killed at the end at the latest."""
+    command = sys.executable, "-m", "tests.interop.toril_worker", url, prefix
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     try:
+        assert process.stdout is not None
+        async with asyncio.timeout(40):
+            assert await process.stdout.readline() == b"ready\n"
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await process.communicate()
 
 
 async def _are_active(queue: Queue, count: int) -> None:
@@ -80,7 +84,7 @@ async def test_the_jobs_of_a_worker_of_ours_that_is_killed_run_in_node(
 ) -> None:
     async with toril_process(toril_server_url, toril_prefix) as process:
         jobs = await queue.add_many([queue.job("a", {"sleepFor": 60_000}) for _ in range(5)])
-        await eventually(lambda: _are_active(queue, 5), timeout="20s")
+        await eventually(lambda: _are_active(queue, 5))
         process.kill()
     for job in jobs:
         await job.update_data({"returns": "done"})
@@ -115,7 +119,7 @@ async def test_a_worker_of_ours_that_freezes_loses_its_job_to_node_and_cannot_en
 ) -> None:
     async with toril_process(toril_server_url, toril_prefix) as process:
         job = await queue.add("a", {"sleepFor": 300})
-        await eventually(lambda: is_state(job, "active"), timeout="20s")
+        await eventually(lambda: is_state(job, "active"))
         process.send_signal(signal.SIGSTOP)
         await node.ask("work", queue="q", options=IN_NODE)
         result: Any = await job.result(timeout="20s")

@@ -29,13 +29,14 @@ async def test_what_node_raises_is_raised_here(node: NodePeer) -> None:
 
 
 async def test_a_node_process_that_hangs_is_killed_with_its_block(node_is_there: None, toril_server_url: str, toril_prefix: str) -> None:
-    peer = NodePeer(toril_server_url, toril_prefix, patience_s=2)
+    peer = NodePeer(toril_server_url, toril_prefix)
 
     async def hang() -> None:
         async with peer:
             await peer.ask("hang")
             await peer.heard(lambda event: event["event"] == "hangs")
             assert _lives(peer.pid)
+            peer.patience_s = 0.5
 
     with pytest.raises(TimeoutError):
         await hang()
@@ -51,7 +52,7 @@ async def test_whoever_waits_for_a_node_process_that_is_killed_is_told(node: Nod
 async def test_a_node_process_that_cannot_start_is_reported_and_leaves_nothing(
     node_is_there: None, toril_server_url: str, toril_prefix: str
 ) -> None:
-    peer = NodePeer(toril_server_url, toril_prefix, library="no-such-package", patience_s=2)
+    peer = NodePeer(toril_server_url, toril_prefix, library="no-such-package")
     with pytest.raises(PeerError, match="has ended"):
         await peer.__aenter__()
     assert not _lives(peer.pid)
