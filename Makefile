@@ -73,7 +73,7 @@ browser: $(STAMP) ## bull-board in a real Chromium over a Toril queue (needs Nod
 bench: $(STAMP) ## drain 20,000 jobs, and compare with a bare loop that calls the same script
 	@exec $(BIN)/python -m tests.benchmarks.bench_drain $(ARGS)
 
-chaos: $(STAMP) ## a worker killed at each of its commands, then 10 minutes of killed workers, killed servers and cut connections (ARGS='--minutes 2 --seed 7')
+chaos: $(STAMP) ## a worker killed at each of its commands; then 10 minutes of kills and cuts (ARGS='--minutes 2 --seed 7')
 	@TORIL_FAULT_POINTS=all $(BIN)/python -m pytest -q -n 0 tests/chaos/test_fault_points.py
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
