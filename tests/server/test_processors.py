@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -95,6 +97,14 @@ async def test_a_plain_method_runs_in_a_thread() -> None:
         job = await t.queue("images").add("slow", {})
         await t.drain()
         assert await job.result(timeout="5s") != threading.main_thread().name
+
+
+async def test_a_job_tells_which_process_ran_it() -> None:
+    async with await compiled(ByName) as t:
+        job = await t.queue("images").add("crop", {"width": 10})
+        await t.drain("images")
+        await job.refresh()
+        assert job.processed_by == f"{socket.gethostname()}-{os.getpid()}"
 
 
 async def test_a_class_may_have_a_method_named_process_instead() -> None:

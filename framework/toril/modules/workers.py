@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import operator
+import os
+import socket
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -99,7 +101,7 @@ def _make_worker(
 
 
 def _worker_options(processors: Sequence[Processor], overrides: ProcessorFields | None, shutdown_timeout: Duration | None) -> WorkerOptions:
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"name": f"{socket.gethostname()}-{os.getpid()}"}  # so that dashboards tell the processes apart
     for processor in processors:
         options |= processor.metadata.options
     options |= overrides or {}
