@@ -81,7 +81,7 @@ class Bench:
         """Add jobs that are all alike; their ids."""
         opts = json.dumps({"attempts": 0, "delay": delay, "priority": priority}).encode()
         job = NewJob(name, b"{}", opts, self.now, delay, priority, lifo, job_id)
-        return [one.job_id for one in await self.commands.add([job] * count, self.now)]
+        return [one.job_id for one in await self.commands.add([job] * count)]
 
     async def add_child(self, job_id: str, parent: str, parent_queue: str = "pq", **flags: bool) -> None:
         """Add a job, and tie it to a parent that exists, as FlowProducer does (wire §3.13)."""

@@ -2,15 +2,7 @@
 
 A dump tells every key (of the prefix `bull`) after a step, and the events that the step wrote. `Replay.load` puts the keys of
 one step into the server, under the test's own prefix; then the test does what the next step did, with the dump's clock; then
-`Replay.differences` tells what isn't as it was with Node, by the rules of the wire specification, §10:
-
-    opts, parent, data, returnvalue, progress   as parsed JSON
-    stacktrace                                  how many stacks
-    ttl                                         within 1.5 s
-    marker                                      scores without their fraction
-    sets                                        without order
-    meta.version, length of the stream          not at all
-    everything else                             byte for byte, and no key more or less
+`Replay.differences` tells what isn't as it was with Node, by the rules of `tests.comparison`.
 """
 
 from __future__ import annotations
@@ -22,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from tests.snapshot import Events, Keys, read_all, show
+from tests.comparison import event_differences, key_differences
+from tests.snapshot import Events, Keys, read_all
 from toril.wire.commands import QueueCommands
 from toril.wire.connection import Server
 from toril.wire.endings import Ending
@@ -35,7 +28,6 @@ GOLDEN: Final = Path(__file__).parent / "golden"
 
 T0: Final = 1_700_000_000_000
 
-_JSON_FIELDS: Final = frozenset({"opts", "parent", "data", "returnvalue", "progress"})
 _TTL_TOLERANCE_MS: Final = 1_500
 
 
@@ -104,17 +96,9 @@ class Replay:
     async def differences(self) -> list[str]:
         """What the server holds now, and what the step wrote, against the dump."""
         found, all_events = await read_all(self.server, self.prefix)
-        wanted = {key: value for key, value in self.step.keys.items() if value["type"] != "stream"}
-        problems = [f"{key}: missing, Node has {wanted[key]}" for key in wanted.keys() - found.keys()]
-        problems += [f"{key}: not there with Node: {found[key]}" for key in found.keys() - wanted.keys()]
-        for key in wanted.keys() & found.keys():
-            problems += _compare(key, wanted[key], found[key])
-        events = {key: new for key, entries in all_events.items() if (new := entries[self._seen_events.get(key, 0) :])}
+        events = {key: entries[self._seen_events.get(key, 0) :] for key, entries in all_events.items()}
         self._seen_events = {key: len(entries) for key, entries in all_events.items()}
-        wanted_events = {key: value for key, value in self.step.events.items() if value}
-        if events != wanted_events:
-            problems.append("events:\n    ours " + _show(events) + "\n    Node " + _show(wanted_events))
-        return sorted(problems)
+        return key_differences(found, self.step.keys, _TTL_TOLERANCE_MS) + event_differences(events, self.step.events)
 
     async def raw(self, *args: str | int) -> Any:  # noqa: ANN401 -- a reply has the type that the command gives it
         """A plain command, for what the library has no operation for (a lock that expires)."""
@@ -143,13 +127,13 @@ class Replay:
 
     async def add(self, *job_ids: str, queue: str = "q") -> None:
         """Add jobs of the dump in one call; those with a number for id are numbered by the server."""
-        added = await self.queue(queue).add([self.job(job_id, queue) for job_id in job_ids], self.step.clock)
+        added = await self.queue(queue).add([self.job(job_id, queue) for job_id in job_ids])
         assert [one.job_id for one in added] == list(job_ids)
 
     async def add_new(self, job_id: str, name: str, data: str, opts: str, now: int | None = None) -> None:
         """Add a job that is gone again, or changed, by the end of the step."""
         now = self.step.clock if now is None else now
-        (added,) = await self.queue().add([new_job(name, data, opts, now, "")], now)
+        (added,) = await self.queue().add([new_job(name, data, opts, now, "")])
         assert added.job_id == job_id
 
     async def turn(
@@ -218,43 +202,4 @@ def new_job(name: str, data: str, opts: str, timestamp_ms: int, job_id: str, par
         json.dumps(options["de"]).encode() if "de" in options else b"",
         parent_key,
         parent.encode(),
-    )
-
-
-def _compare(key: str, wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    problems: list[str] = []
-    if ("ttl" in wanted) != ("ttl" in found) or abs(wanted.get("ttl", 0) - found.get("ttl", 0)) > _TTL_TOLERANCE_MS:
-        problems.append(f"{key}: ttl {found.get('ttl')}, Node has {wanted.get('ttl')}")
-    if wanted["type"] != found["type"]:
-        return [*problems, f"{key}: {found['type']}, Node has {wanted['type']}"]
-    ours, theirs = found["value"], wanted["value"]
-    if wanted["type"] == "hash":
-        ours, theirs = _comparable(key, ours), _comparable(key, theirs)
-        return problems + [
-            f"{key}.{name}: {ours.get(name)!r}, Node has {theirs.get(name)!r}"
-            for name in sorted(ours.keys() | theirs.keys())
-            if ours.get(name) != theirs.get(name)
-        ]
-    if key.endswith(":marker"):
-        ours, theirs = ([[member, int(float(score))] for member, score in value] for value in (ours, theirs))
-    elif wanted["type"] == "set":
-        theirs = sorted(theirs)
-    return problems if ours == theirs else [*problems, f"{key}: {ours}, Node has {theirs}"]
-
-
-def _comparable(key: str, value: dict[str, str]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, text in value.items():
-        if name in _JSON_FIELDS:
-            result[name] = json.loads(text)
-        elif name == "stacktrace":
-            result[name] = len(json.loads(text))
-        elif not (name == "version" and key.endswith(":meta")):
-            result[name] = text
-    return result
-
-
-def _show(events: Events) -> str:
-    return " | ".join(
-        f"{key.removeprefix('bull:').removesuffix(':events')} {show(entry)}" for key in sorted(events) for entry in events[key]
     )

@@ -164,7 +164,7 @@ async def _build(bench: Bench, plan: Plan) -> list[str]:
     for number, parent in enumerate(plan.parents):
         await bench.add_parent(f"P{number}", parent.queue, parent.delay, parent.priority)
     added = await bench.commands.add(
-        [NewJob(job.name, b"{}", b'{"attempts":0}', T0, job.delay, job.priority, job.lifo) for job in plan.jobs], T0
+        [NewJob(job.name, b"{}", b'{"attempts":0}', T0, job.delay, job.priority, job.lifo) for job in plan.jobs]
     )
     active: list[str] = []
     for (job_id, _), job in zip(added, plan.jobs, strict=True):

@@ -468,10 +468,10 @@ async def _(golden: Replay) -> None:
 @step("07g-flow-dynamic", 0)
 async def _(golden: Replay) -> None:
     parent = _flow_job(golden, "parent", "P", '{"step":1}')
-    assert await golden.queue("pq").add([parent], golden.step.clock) == [("P", True)]
+    assert await golden.queue("pq").add([parent]) == [("P", True)]
     await golden.claim("P", "tok-p", queue="pq")
     child = _flow_job(golden, "c", "C1", '{"c":1}', parent="P", flags="fpof")
-    assert await golden.queue("cq").add([child], golden.step.clock) == [("C1", True)]
+    assert await golden.queue("cq").add([child]) == [("C1", True)]
 
 
 @step("07g-flow-dynamic", 1)
@@ -498,7 +498,7 @@ async def _(golden: Replay) -> None:
 @step("07g-flow-dynamic", 5)
 async def _(golden: Replay) -> None:
     with pytest.raises(ParentError, match="pq:nope"):
-        await golden.queue("cq").add([_flow_job(golden, "c", "orphan", "{}", parent="nope")], golden.step.clock)
+        await golden.queue("cq").add([_flow_job(golden, "c", "orphan", "{}", parent="nope")])
 
 
 @step("07h-flow-retry-child", 0)

@@ -171,6 +171,11 @@ async def test_what_cannot_be_scheduled_is_refused(queue: Queue, clock: FakeCloc
     with pytest.raises(InvalidOptionError) as caught:
         await queue.job_schedulers.upsert("x", passed)
     assert caught.value.option == "end"
+    too_early = ScheduleRule(pattern="0 3 * * *", end=datetime.fromtimestamp(START / 1_000, UTC) + timedelta(minutes=1))
+    with pytest.raises(InvalidOptionError) as caught:
+        await queue.job_schedulers.upsert("x", too_early)
+    assert caught.value.option == "end"
+    assert await queue.job_schedulers.list() == []
 
 
 @pytest.mark.parametrize(
@@ -195,3 +200,21 @@ async def test_an_iteration_whose_rule_holds_no_number_where_one_belongs_runs_al
         await worker.wait_until_idle()
     assert ran == [job.id]
     assert await job.get_state() == "completed"
+
+
+async def test_a_pattern_does_not_run_after_its_end(queue: Queue, clock: FakeClock) -> None:
+    end = datetime.fromtimestamp(START / 1_000, UTC) + timedelta(seconds=90)
+    await queue.job_schedulers.upsert("beat", ScheduleRule(pattern="* * * * *", end=end))
+    ran = 0
+    for _ in range(4):
+        clock.advance("1m")
+        ran += len(await run_due(queue))
+    assert ran == 1
+    assert await queue.count() == 0
+
+
+async def test_a_template_holds_what_was_said_and_no_default(queue: Queue, server: Server) -> None:
+    rule = ScheduleRule(every="1m", offset="0s")
+    first = await queue.job_schedulers.upsert("beat", rule, options=JobOptions(priority=3))
+    record = await server.commands.call("HGET", queue.keys.scheduler("beat"), "opts")
+    assert (record, b"attempts" in first.record.opts, b"offset" in first.record.opts) == (b'{"priority":3}', False, False)

@@ -10,6 +10,8 @@ import pytest
 
 from tests.bench import T0, Bench
 from tests.proxy import Proxy, is_command
+from tests.snapshot import read_all
+from toril.errors import ParentError
 from toril.wire import scripts
 from toril.wire.commands import QueueCommands
 from toril.wire.connection import Connection, Server
@@ -63,7 +65,7 @@ async def test_a_full_server_still_lets_workers_finish_and_refuses_only_what_add
 
 async def test_opts_are_stored_as_they_are_written(bench: Bench) -> None:
     opts = json.dumps({"attempts": 0, "tags": [], "big": 12345678901234567}).encode()
-    await bench.commands.add([NewJob("n", b"[]", opts, T0)], T0)
+    await bench.commands.add([NewJob("n", b"[]", opts, T0)])
     record = await bench.commands.find_job("1")
     assert record is not None
     assert (record.opts, record.data) == (opts, b"[]")
@@ -90,7 +92,7 @@ async def test_a_mixed_batch_goes_where_each_job_belongs_and_rings_both_bells(be
         job("e", job_id="own"),
         job("f", delay=100, priority=1),
     ]
-    added = await bench.commands.add([*jobs, job("g", job_id="own")], T0)
+    added = await bench.commands.add([*jobs, job("g", job_id="own")])
     assert [one.job_id for one in added] == ["1", "2", "3", "4", "own", "6", "own"]
     assert [one.is_new for one in added] == [True] * 6 + [False]
     assert await bench.members("wait") == ["own", "1", "4"]
@@ -101,9 +103,22 @@ async def test_a_mixed_batch_goes_where_each_job_belongs_and_rings_both_bells(be
     assert (await bench.events())[-1] == "duplicated own"
 
 
-async def test_delays_count_from_now_and_not_from_the_timestamp(bench: Bench) -> None:
-    await bench.commands.add([NewJob("n", b"{}", b"{}", T0 - 60_000, delay_ms=500)], T0)
-    assert (await bench.events())[-1] == f"delayed 1 delay={T0 + 500}"
+async def test_a_job_whose_delay_is_changed_goes_behind_those_due_then_its_old_self_included(bench: Bench) -> None:
+    await bench.add(2, delay=1_000)
+    await bench.commands.change_delay("2", T0, 1_000)
+    scores = await bench.raw("ZRANGE", bench.key("delayed"), 0, -1, "WITHSCORES")
+    assert [int(score) - (T0 + 1_000) * 4096 for score in scores[1::2]] == [0, 2]  # as BullMQ has it
+
+
+async def test_an_add_that_is_refused_writes_nothing(bench: Bench) -> None:
+    with pytest.raises(ParentError):
+        await bench.commands.add([NewJob("n", b"{}", b"{}", T0, parent_key=bench.key("nobody"), parent=b"{}")])
+    assert await read_all(bench.server, bench.prefix) == ({}, {})
+
+
+async def test_delays_count_from_the_timestamp_as_they_do_in_bullmq(bench: Bench) -> None:
+    await bench.commands.add([NewJob("n", b"{}", b"{}", T0 - 60_000, delay_ms=500)])
+    assert (await bench.events())[-1] == f"delayed 1 delay={T0 - 59_500}"
     assert (await bench.hash("1"))["timestamp"] == str(T0 - 60_000)
 
 

@@ -199,7 +199,7 @@ class QueueAdding(Generic[DataT, ResultT]):
         encoded = [self._encode(index, len(drafts), draft, now_ms) for index, draft in enumerate(drafts)]
         if not encoded:
             return []
-        added = await commands.add(encoded, now_ms, idempotent=idempotent)
+        added = await commands.add(encoded, idempotent=idempotent)
         if self.on_added:
             for one, job in zip(added, encoded, strict=True):
                 for note in tuple(self.on_added):

@@ -157,19 +157,19 @@ def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int) -> NewJob:
     options, opts = recipe.options, recipe.opts
     if draft.options is not NO_OPTIONS:
         options = draft.options.merged_over(recipe.options)
-        opts = encode_job_options(options, _expiry_ms(options, now_ms))
-    elif options.expires_in is not None:
-        opts = encode_job_options(options, _expiry_ms(options, now_ms))
+    timestamp_ms = now_ms if options.timestamp_ms is None else options.timestamp_ms
+    if draft.options is not NO_OPTIONS or options.expires_in is not None:
+        opts = encode_job_options(options, _expiry_ms(options, timestamp_ms))
     if options.size_limit is not None and len(data) > options.size_limit:
         raise PayloadTooLargeError(draft.name, len(data), options.size_limit)
-    delay_ms, timestamp_ms = options.delay_ms or 0, options.timestamp_ms
-    if now_ms + delay_ms > LAST_DUE_MS:
+    delay_ms = options.delay_ms or 0
+    if timestamp_ms + delay_ms > LAST_DUE_MS:
         raise InvalidOptionError("delay", options.delay, "BullMQ's format ends in September 2039, and the job would be due later")
     job = NewJob(
         draft.name,
         data,
         opts,
-        now_ms if timestamp_ms is None else timestamp_ms,
+        timestamp_ms,
         delay_ms,
         options.priority or 0,
         bool(options.lifo),
@@ -193,8 +193,8 @@ def as_child(job: NewJob, parent_queue: str, parent_id: str) -> NewJob:
     return replace(job, opts=to_json(options, what), parent_key=f"{parent_queue}:{parent_id}", parent=to_json(link, what))
 
 
-def _expiry_ms(options: JobOptions, now_ms: int) -> int | None:
-    return None if options.expires_in_ms is None else now_ms + (options.delay_ms or 0) + options.expires_in_ms
+def _expiry_ms(options: JobOptions, timestamp_ms: int) -> int | None:
+    return None if options.expires_in_ms is None else timestamp_ms + (options.delay_ms or 0) + options.expires_in_ms
 
 
 def record_of(job_id: str, job: NewJob) -> JobRecord:

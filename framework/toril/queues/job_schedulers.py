@@ -16,7 +16,7 @@ from toril.errors import InvalidOptionError, SchedulerBusyError, SchedulerNotFou
 from toril.queues.cron import Cron
 from toril.queues.option_values import encode_job_options, moment, stored_options
 from toril.queues.options import NO_OPTIONS, JobOptions
-from toril.wire.codec import from_json, from_json_or
+from toril.wire.codec import from_json, from_json_or, to_json
 from toril.wire.line import Argument
 from toril.wire.scheduler_commands import Iteration, SchedulerCommands, SchedulerUpsert
 
@@ -140,7 +140,7 @@ class JobSchedulers:
             options: theirs; an id, a delay, a timestamp or `expires_in` can't be among them.
 
         Raises:
-            InvalidOptionError: of the options, or an end that has passed.
+            InvalidOptionError: of the options, or an end that has passed, or comes before the first run of a pattern.
             SchedulerBusyError: a job stands where the next iteration belongs.
         """
         now_ms = self._queue.clock.now_ms()
@@ -149,17 +149,20 @@ class JobSchedulers:
                 raise InvalidOptionError(option, getattr(options, option), "the jobs of a scheduler can't have it: leave it out")
         if rule.end_ms is not None and rule.end_ms <= now_ms:
             raise InvalidOptionError("end", rule.end, "it has passed")
+        first_ms = _first_ms(rule, now_ms)
+        if rule.end_ms is not None and first_ms > rule.end_ms:
+            raise InvalidOptionError("end", rule.end, "the pattern's first run would come after it")
         job = self._queue.encode(self._queue.job(name or scheduler_id, {} if data is None else data, options=options))
-        merged = {key: value for key, value in cast("dict[str, Any]", from_json(job.opts)).items() if key not in _OURS}
+        merged = _template(job.opts, options)
         record: dict[str, Argument] = {"name": job.name, **rule.wire()}
         if options != NO_OPTIONS:
-            record["opts"] = encode_job_options(options)
+            record["opts"] = to_json(_template(encode_job_options(options), options), "the options of a scheduler")
         if job.data != b"{}":
             record["data"] = job.data
-        repeat = rule.wire() if rule.offset_ms is None else {"offset": rule.offset_ms, **rule.wire()}
+        repeat = rule.wire() if not rule.offset_ms else {"offset": rule.offset_ms, **rule.wire()}
         upsert = SchedulerUpsert(
             scheduler_id, job.name, job.data, Iteration(scheduler_id, merged, repeat), record,
-            every_ms=rule.every_ms, next_ms=_first_ms(rule, now_ms), start_ms=rule.start_ms or 0, offset_ms=rule.offset_ms,
+            every_ms=rule.every_ms, next_ms=first_ms, start_ms=rule.start_ms or 0, offset_ms=rule.offset_ms or None,
         )  # fmt: skip
         made = await (await self._commands()).upsert_scheduler(now_ms, upsert)
         if isinstance(made, int):
@@ -186,6 +189,8 @@ class JobSchedulers:
         if repeat.get("pattern"):
             base_ms = max(now_ms, _whole(options, "prevMillis") or 0, _whole(repeat, "startDate") or 0)
             next_ms = Cron(str(repeat["pattern"]), str(repeat.get("tz") or "UTC")).next_ms(base_ms)
+            if end_ms is not None and next_ms > end_ms:
+                return None
         commands = await self._commands()
         return await commands.next_iteration(now_ms, scheduler_id, job.id, next_ms, count, Iteration(scheduler_id, template, rest)) or None
 
@@ -216,6 +221,14 @@ class JobSchedulers:
     async def _commands(self) -> SchedulerCommands:
         await self._queue.open()
         return SchedulerCommands(self._queue.server, self._queue.keys)
+
+
+def _template(opts: bytes, said: JobOptions) -> dict[str, Any]:
+    """Encoded options as a template has them: BullMQ writes its default for the attempts only from the second iteration on."""
+    options = {key: value for key, value in _object(from_json(opts)).items() if key not in _OURS}
+    if said.attempts is None and options["attempts"] == 0:
+        del options["attempts"]
+    return options
 
 
 def _object(value: object) -> dict[str, Any]:

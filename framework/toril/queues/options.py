@@ -236,7 +236,7 @@ class JobOptions:
     remove_dependency_on_failure: bool | None = None
     """… its parent no longer waits for it, and nothing tells of it."""
     timestamp: datetime | None = None
-    """When the job counts as created; not set: now. Must know its time zone."""
+    """When the job counts as created, from which its `delay` counts, too; not set: now. Must know its time zone."""
     stack_trace_limit: int | None = None
     """How many stack traces of failed attempts are kept, the latest ones; 0: none. Not set: what the worker keeps."""
     keep_logs: int | None = None

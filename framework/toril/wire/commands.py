@@ -39,11 +39,11 @@ class QueueCommands(JobCommands):
 
     # ── adding ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def add(self, jobs: Sequence[NewJob], now_ms: int, *, idempotent: bool = False) -> list[Added]:
+    async def add(self, jobs: Sequence[NewJob], *, idempotent: bool = False) -> list[Added]:
         """Add jobs in order and return their ids; a job whose custom id exists already is left as it is, and of one that its
         deduplication keeps out the id is that of the job that stands for it.
 
-        Delays count from `now_ms`.
+        Delays count from the jobs' timestamps, as in BullMQ.
 
         Raises:
             AddOutcomeUnknownError: the reply was lost. The add is not repeated, since that could add twice; an `idempotent` one is, for
@@ -54,7 +54,7 @@ class QueueCommands(JobCommands):
         for start in range(0, len(jobs), ADD_BATCH):
             batch = jobs[start : start + ADD_BATCH]
             token = secrets.token_hex(12) if idempotent else ""
-            args: list[Argument] = [now_ms, token]
+            args: list[Argument] = [token]
             for job in batch:
                 args += (job.name, job.data, job.opts, job.timestamp_ms, job.delay_ms, job.priority, 1 if job.lifo else 0)
                 args += (job.job_id, job.deduplication, job.parent_key, job.parent)

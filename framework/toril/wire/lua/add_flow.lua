@@ -29,7 +29,7 @@ for i = 3, #ARGV, 13 do
   local id = add_job(q, {
     name = name, data = data, opts = opts, timestamp = timestamp, delay = delay, priority = priority, lifo = lifo == "1",
     custom = custom, rule = rule, parent_key = parent_key ~= "" and parent_key or nil, parent = parent_key ~= "" and parent or nil, has_children = has_children == "1",
-  }, now, true)
+  }, true)
   if has_children == "1" and type(id) == "string" then parents[#parents + 1] = { q, id } end
   ids[#ids + 1] = id
 end

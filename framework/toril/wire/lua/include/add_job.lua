@@ -26,8 +26,9 @@ local function duplicate(q, id, job, now, in_flow)
 end
 
 -- §3.1: adds a job, and returns its id and true; else the id of the job that stands for it, or a code below 0. `ring_for` has to follow.
--- `job` has what `store` takes, and custom (id or ""), rule (deduplication as JSON, or ""), has_children.
-local function add_job(q, job, now, in_flow)
+-- `job` has what `store` takes, and custom (id or ""), rule (deduplication as JSON, or ""), has_children. The time is its timestamp.
+local function add_job(q, job, in_flow)
+  local now = tonumber(job.timestamp)
   if job.parent_key and call("EXISTS", job.parent_key) == 0 then return -5 end
   local counter = call("INCR", q.base .. "id")
   max_events(q)
