@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := framework app tests tools
 ARGS ?=
+MINUTES ?= 20
 TEST_PROCESSES ?= auto
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run-worker demo test check format interop browser bench chaos soak reference lock clean
+.PHONY: help install run-worker demo test check format interop interop-long browser bench chaos soak reference lock clean
 
 too_old := "Toril needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d.%d. Install a newer one, and name it: make PYTHON=python3.12"
 
@@ -55,6 +56,9 @@ interop: $(STAMP) ## compare with the real BullMQ (needs Node 20 or newer and np
 	@if $(has_node); then $(MAKE) $(NODE_MODULES)/.installed; fi
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(COMPARING) $(ARGS)
 	@if ! { $(has_node); }; then echo "skipped: Node 20 and npm are not installed, so Toril and BullMQ did not run side by side"; fi
+
+interop-long: $(STAMP) $(NODE_MODULES)/.installed ## random operations on Toril and the real BullMQ for 20 minutes (MINUTES=…), other ones each time
+	@TORIL_MINUTES=$(MINUTES) TORIL_SEED=$${TORIL_SEED:-$$(date +%s)} $(BIN)/python -m pytest -n 0 tests/interop/test_differential.py $(ARGS)
 
 $(NODE_MODULES)/.installed: tests/interop/package.json tests/interop/package-lock.json
 	@cd tests/interop && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
