@@ -30,6 +30,7 @@
     ├── ParentError                        a job that can't become the child of the one that it names
     ├── QueueClosedError                   used after close()
     ├── QueueBusyError                     the queue is not in a state in which it could be removed
+    ├── ClaimObstructedError               a key of the queue keeps its workers from claiming
     ├── JobError                           one job of one queue
     │   ├── JobNotFoundError               there is no such job (any more)
     │   ├── JobStateError                  the job is in a state that doesn't allow this
@@ -321,6 +322,20 @@ class QueueClosedError(TorilError):
 
     def __str__(self) -> str:
         return f"{self.what} is {self.state}: use it inside `async with`, and not after close()"
+
+
+class ClaimObstructedError(TorilError):
+    """A key of the queue holds what it can't, or can't be read: its workers claim nothing until it is mended (`problem`)."""
+
+    def __init__(self, queue: str, problem: str) -> None:
+        super().__init__(queue, problem)
+        self.queue, self.problem = queue, problem
+
+    def __str__(self) -> str:
+        return (
+            f"no job of queue {self.queue!r} can be claimed: the key {self.problem}. "
+            "Nothing is lost: mend or delete that key, and its jobs go on"
+        )
 
 
 class ParentError(TorilError):

@@ -121,8 +121,9 @@ class QueueCommands(JobCommands):
             dict(zip(details[::2], details[1::2], strict=True)) if details else NO_DETAILS,
             [(row[1].decode(), job_record(id_text(row[0]), row[2:])) for row in rows],
             ClaimState(state),
-            value,
+            value if isinstance(value, int) else 0,
             (wait_position, prioritized_position),
+            "" if isinstance(value, int) else value.decode("utf-8", "replace"),
         )
 
     async def sweep_stalled(self, now_ms: int, interval_ms: int, max_stalled_count: int) -> StalledReply:

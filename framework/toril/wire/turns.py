@@ -28,6 +28,8 @@ class ClaimState(IntEnum):
     """What is waiting has names that have no free slot here."""
     LOOK_FURTHER = 5
     """The same as far as was looked; the next turn goes on from the positions."""
+    OBSTRUCTED = 6
+    """Nothing can be claimed, because of what a key holds: `obstacle`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class TurnReply:
     state: ClaimState
     value: int
     positions: tuple[int, int]
+    obstacle: str = ""
+    """The key that keeps everybody from claiming, and what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from typing import Final
 from redis import exceptions as redis_errors
 
 from toril.clock import Clock, Timer, real_sleep
-from toril.errors import ServerError
+from toril.errors import ClaimObstructedError, ServerError
 from toril.telemetry.logs import get_logger
 from toril.wire import replies
 from toril.wire.codec import JobRecord
@@ -276,7 +276,9 @@ class Lanes:
             self._start(token, record)
         for place, (one, code) in enumerate(zip(batch, reply.codes, strict=True)):
             one.written(code, reply.details.get(place, 0))
-        if reservation.claims > 0:
+        if reply.state is ClaimState.OBSTRUCTED:
+            self._claim_failed(ClaimObstructedError(self._commands.keys.queue, reply.obstacle))
+        elif reservation.claims > 0:
             self._health.works("claim")
             state = self._window.learn(look, names, reply.state, reply.positions)
             if self._window.has_ends and self._poll_timer is None and self._is_claiming:
@@ -311,9 +313,12 @@ class Lanes:
         elif batch:
             batch[0].dropped(error)
         else:  # an outcome isn't to blame: nothing can be claimed
-            self._health.failed("claim", error)
-            self._may_claim = False
-            self._look_again_in(CLAIM_FAILED_PAUSE_MS)
+            self._claim_failed(error)
+
+    def _claim_failed(self, error: Exception) -> None:
+        self._health.failed("claim", error)
+        self._may_claim = False
+        self._look_again_in(CLAIM_FAILED_PAUSE_MS)
 
     async def _goes_alone(self, lane: Lane, one: Gathered, *, may_be_written: bool) -> bool:
         """Write one outcome, maybe for the second time; False if it is what stops the script."""
@@ -347,6 +352,8 @@ class Lanes:
                 self._limited(value)
             case ClaimState.ONLY_FULL_NAMES:
                 self._may_claim = False  # until a slot gets free, or the next poll
+            case ClaimState.OBSTRUCTED:
+                raise AssertionError("unreachable: an obstructed claim has failed")
 
     def _poll(self) -> None:
         self._poll_timer = None

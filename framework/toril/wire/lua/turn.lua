@@ -19,7 +19,7 @@ ARGV[11]  and in the prioritized jobs
 ARGV[12]  for how many minutes finished jobs are counted, or 0
 ARGV[13]  number of capped names c; then c pairs: name, free slots; then k times seven: kind, id, token and four values. Seven of
           the kind "l" are no ending but the dead letter of the one that follows: base of its queue, name, data, opts, delay, priority
-Returns   {codes, state, value, position, position, {{id, token, fields…}…}, {place of a code from 0, what else is known of it…}}, or -1
+Returns   {codes, state, value (of OBSTRUCTED the key and what is wrong with it), position, position, {{id, token, fields…}…}, {place of a code from 0, what else is known of it…}}, or -1
           if a later turn was answered already
 ]]
 -- include finish

@@ -19,6 +19,13 @@ local function rate_ttl(q, max)
   return math.max(ttl, 0)
 end
 
+-- What would stop a claim after its job was moved, where there is a limit: its key and what is wrong with that, or nil.
+local function limit_obstacle(q)
+  local kind = redis.pcall("TYPE", q.limiter)
+  if kind.err then return q.limiter .. " can't be read: " .. kind.err end
+  if kind.ok ~= "none" and kind.ok ~= "string" then return q.limiter .. " holds a " .. kind.ok .. " instead of a number" end
+end
+
 -- One job more in this span; how many there are. A counter that somebody has damaged begins anew, or every claimed job would be stuck.
 local function count_in_limiter(q)
   local count = redis.pcall("INCR", q.limiter)
@@ -93,7 +100,7 @@ local function activate(q, id, token, request)
 end
 
 -- What a claim answers besides jobs; the client knows the numbers as ClaimState.
-local SATISFIED, EMPTY, LIMITED, BLOCKED, ONLY_FULL_NAMES, LOOK_FURTHER = 0, 1, 2, 3, 4, 5
+local SATISFIED, EMPTY, LIMITED, BLOCKED, ONLY_FULL_NAMES, LOOK_FURTHER, OBSTRUCTED = 0, 1, 2, 3, 4, 5, 6
 
 local function name_is_full(free)
   for _, slots in pairs(free) do
@@ -111,8 +118,11 @@ local function claim(q, request)
   local state, value = SATISFIED, 0
   local max = q.max or request.limit_max
   promote_due(q, request.now, is_blocked(q))
+  local limit = max or request.heeds_any_limit and 1
+  local obstacle = limit and limit_obstacle(q)
+  if obstacle then return rows, OBSTRUCTED, obstacle, waiting.skipped, prioritized.skipped end
   while #rows < request.wanted do
-    local ttl = rate_ttl(q, max or request.heeds_any_limit and 1)
+    local ttl = rate_ttl(q, limit)
     if ttl > 0 then
       state, value = LIMITED, ttl
       break
