@@ -249,6 +249,17 @@ async def test_a_parent_under_another_prefix_is_found_by_what_the_child_says_of_
     assert await other.members("wait") == ["a:b:c"]
 
 
+async def test_a_failed_child_that_is_not_kept_holds_its_parent_up_no_longer(bench: Bench) -> None:
+    parents = Bench(bench.server, bench.prefix, "pq")
+    await bench.add_parent("P")
+    await bench.add_child("C", "P")
+    assert await bench.claim() == ["C"]
+    reply = await bench.turn(gone_wrong("C", keep=endings.keep_rule(0, None)))
+    assert list(reply.codes) == [0]
+    assert await parents.members("wait") == ["P"]
+    assert await parents.events() == ["waiting P prev=waiting-children"]
+
+
 async def test_an_ended_job_is_not_suspected_of_having_stalled_any_more(bench: Bench) -> None:
     await bench.add(3)
     await bench.claim(3)

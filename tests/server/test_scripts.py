@@ -116,6 +116,11 @@ async def test_an_add_that_is_refused_writes_nothing(bench: Bench) -> None:
     assert await read_all(bench.server, bench.prefix) == ({}, {})
 
 
+async def test_waiting_jobs_are_cleaned_in_the_order_of_the_list_the_oldest_ones_of_it(bench: Bench) -> None:
+    await bench.add(4)
+    assert await bench.commands.clean("wait", T0, 3) == ["3", "2", "1"]  # as BullMQ has it
+
+
 async def test_delays_count_from_the_timestamp_as_they_do_in_bullmq(bench: Bench) -> None:
     await bench.commands.add([NewJob("n", b"{}", b"{}", T0 - 60_000, delay_ms=500)])
     assert (await bench.events())[-1] == f"delayed 1 delay={T0 - 59_500}"

@@ -16,15 +16,10 @@ local source = q.base .. state
 local is_list = state == "wait" or state == "paused" or state == "active"
 local is_finished = state == "completed" or state == "failed" or state == "waiting-children"
 
--- Candidates, the oldest first.
+-- Candidates: the oldest ones; of a list in its order, as BullMQ takes them.
 local function candidates()
   if is_finished then return call("ZRANGEBYSCORE", source, "-inf", until_ms, "LIMIT", 0, limit) end
-  if not is_list then return call("ZRANGE", source, 0, limit - 1) end
-  local newest_first, oldest_first = call("LRANGE", source, -limit, -1), {}
-  for i = #newest_first, 1, -1 do
-    oldest_first[#oldest_first + 1] = newest_first[i]
-  end
-  return oldest_first
+  return call(is_list and "LRANGE" or "ZRANGE", source, is_list and -limit or 0, is_list and -1 or limit - 1)
 end
 
 -- When a job that hasn't ended counts as made: the first of these fields that it has.

@@ -45,8 +45,8 @@ local function fail_unasked(q, now, id, from, reason, rule_text)
   if parent_key then child_failed(q, key, parent_key, values[2], reason, now) end
   local rule = read_rule(rule_text)
   if rule.drop then
+    if parent_key then drop_parent_link(q, key) end -- a parent that waits for it in vain goes on
     drop_keys(key)
-    if parent_key then call("SREM", parent_key .. ":dependencies", key) end
   else
     call("ZADD", q.base .. "failed", now, id)
     call("HSET", key, "failedReason", reason, "finishedOn", now)

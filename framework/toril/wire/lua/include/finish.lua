@@ -45,8 +45,8 @@ local function finish(q, now, id, token, target, result, stack, rule_text, attem
   local made = (tonumber(values[5]) or 0) + 1
   local rule = read_rule(rule_text)
   if rule.drop then
+    if parent_key then drop_parent_link(q, key) end -- a parent that waits for it in vain goes on
     drop_keys(key)
-    if parent_key then call("SREM", parent_key .. ":dependencies", key) end
   else
     call("ZADD", q.base .. target, now, id)
     if target == "completed" then
