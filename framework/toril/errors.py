@@ -21,7 +21,7 @@
     ├── PayloadError                       data or a result that can't travel
     │   ├── NotJsonError                   a value that JSON can't hold, with its path
     │   ├── InvalidPayloadError            JSON that doesn't fit the model
-    │   └── PayloadTooLargeError           data above the job's own size limit
+    │   └── PayloadTooLargeError           data above its `size_limit`, or a result or progress value above its bound
     ├── AddOutcomeUnknownError             an add whose reply was lost
     ├── SchedulerError                     one job scheduler of one queue
     │   ├── SchedulerNotFoundError         there is no such scheduler
@@ -285,17 +285,21 @@ class InvalidPayloadError(PayloadError):
 
 
 class PayloadTooLargeError(PayloadError):
-    """The data of a job has more bytes of JSON than its `size_limit` allows."""
+    """What a job carries has more bytes of JSON than it may have; `part` tells what: `data`, `result` or `progress`."""
 
-    def __init__(self, name: str, size: int, limit: int) -> None:
-        super().__init__(name, size, limit)
-        self.name, self.size, self.limit = name, size, limit
+    def __init__(self, name: str, size: int, limit: int, part: str = "data") -> None:
+        super().__init__(name, size, limit, part)
+        self.name, self.size, self.limit, self.part = name, size, limit, part
 
     def __str__(self) -> str:
-        return (
-            f"the data of job {self.name!r} has {self.size:,} bytes, and its size_limit is {self.limit:,}: "
-            "store the bulk of it elsewhere and pass a reference, or raise the limit"
-        )
+        bound, fix = {
+            "data": ("its size_limit", "store the bulk of it elsewhere and pass a reference, or raise the limit with size_limit="),
+            "result": (
+                "the worker's result_size_limit",
+                "store the bulk of it elsewhere and return a reference, or raise WorkerOptions.result_size_limit",
+            ),
+        }.get(self.part, ("the limit", "events carry it to all who listen, so report a summary, and store the bulk of it elsewhere"))
+        return f"the {self.part} of job {self.name!r} has {self.size:,} bytes, and {bound} is {self.limit:,}: {fix}"
 
 
 class AddOutcomeUnknownError(TorilError):

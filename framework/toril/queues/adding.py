@@ -210,9 +210,9 @@ class QueueAdding(Generic[DataT, ResultT]):
                     self.listeners.tell("waiting", one.job_id)
         return [self._job(record_of(one.job_id, job), draft.definition) for one, job, draft in zip(added, encoded, drafts, strict=True)]
 
-    def encode(self, draft: JobDraft[Any, Any], now_ms: int | None = None) -> NewJob:
+    def encode(self, draft: JobDraft[Any, Any], now_ms: int | None = None, *, is_letter: bool = False) -> NewJob:
         """What `add_many` would send for this draft: checked, with all options laid over each other. Raises what `add` raises."""
-        return self._encode(0, 1, draft, self.clock.now_ms() if now_ms is None else now_ms)
+        return self._encode(0, 1, draft, self.clock.now_ms() if now_ms is None else now_ms, is_letter=is_letter)
 
     def job_of(self, job_id: str, sent: NewJob, draft: JobDraft[D, R]) -> Job[D, R]:
         """The job that was made of a draft and has got this id."""
@@ -235,14 +235,14 @@ class QueueAdding(Generic[DataT, ResultT]):
         """
         self._recipes.learn(name, KnownName(payload, result, options, has_timeout))
 
-    def _encode(self, index: int, count: int, draft: JobDraft[Any, Any], now_ms: int) -> NewJob:
+    def _encode(self, index: int, count: int, draft: JobDraft[Any, Any], now_ms: int, *, is_letter: bool = False) -> NewJob:
         if (handled := self._recipes.new_stranger(draft.name)) is not None:
             # No error: a newer or another application may handle it. But most often it is a slip, and its workers will put it back.
             log.warning(
                 "no handler of this application takes jobs of this name", queue=self.keys.queue, job_name=draft.name, handled=handled
             )
         try:
-            return new_job(draft, self._recipe(draft.name, draft.definition), now_ms)
+            return new_job(draft, self._recipe(draft.name, draft.definition), now_ms, is_letter=is_letter)
         except TorilError as error:
             if count > 1:
                 error.add_note(f"in entry {index} of add_many, a job named {draft.name!r}; none of the {count} jobs was added")

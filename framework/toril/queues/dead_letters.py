@@ -222,7 +222,8 @@ def letter_about(job: Job[Any, Any], message: str, stacks: bytes, letters: Queue
         original["prefix"] = job.queue.prefix
     error = {"message": message, "stack": all_stacks[-1] if all_stacks else ""}
     failed_at = moment(now_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return letters.encode(letters.job(FAILED_JOB, {"originalJob": original, "error": error, "failedAt": failed_at}))
+    draft = letters.job(FAILED_JOB, {"originalJob": original, "error": error, "failedAt": failed_at})
+    return letters.encode(draft, is_letter=True)
 
 
 def _fresh_job(letter: DeadLetter, now_ms: int) -> NewJob:

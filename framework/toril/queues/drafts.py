@@ -8,12 +8,12 @@ from typing import Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
 
-from toril.errors import InvalidOptionError, PayloadTooLargeError
+from toril.errors import InvalidOptionError
 from toril.queues.job_def import JobDef
 from toril.queues.option_checks import LAST_DUE_MS, check_job_name
 from toril.queues.option_values import deduplication_text, encode_job_options
 from toril.queues.options import NO_OPTIONS, JobOptions
-from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
+from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType, check_size
 from toril.wire.codec import JobRecord, from_json, to_json
 from toril.wire.jobs import NewJob
 from toril.wire.option_names import FAILURE_FLAGS
@@ -146,8 +146,8 @@ class Recipes:
         return Recipe(payload, result, options, encode_job_options(options), definition)
 
 
-def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int) -> NewJob:
-    """The job as it goes on the wire.
+def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int, *, is_letter: bool = False) -> NewJob:
+    """The job as it goes on the wire. Only a `size_limit` that somebody has set bounds a dead letter, which holds more than its job.
 
     Raises:
         InvalidPayloadError, NotJsonError, PayloadTooLargeError: its data.
@@ -160,8 +160,8 @@ def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int) -> NewJob:
     timestamp_ms = now_ms if options.timestamp_ms is None else options.timestamp_ms
     if draft.options is not NO_OPTIONS or options.expires_in is not None:
         opts = encode_job_options(options, _expiry_ms(options, timestamp_ms))
-    if options.size_limit is not None and len(data) > options.size_limit:
-        raise PayloadTooLargeError(draft.name, len(data), options.size_limit)
+    if options.size_limit is not None or not is_letter:
+        check_size(data, options.size_limit, draft.name)
     delay_ms = options.delay_ms or 0
     if timestamp_ms + delay_ms > LAST_DUE_MS:
         raise InvalidOptionError("delay", options.delay, "BullMQ's format ends in September 2039, and the job would be due later")

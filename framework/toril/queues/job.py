@@ -15,15 +15,18 @@ from toril.queues.children import JobChildren
 from toril.queues.option_checks import check_whole
 from toril.queues.option_values import moment, stored_options, waiting_from
 from toril.queues.options import JobOptions
-from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
+from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType, check_size
 from toril.queues.states import JobState
-from toril.wire.codec import JobRecord, from_json_or, to_json
+from toril.wire.codec import JobRecord, from_json_or, shortened, to_json
 
 if TYPE_CHECKING:
     from toril.queues.queue import Queue
 
 DataT = TypeVar("DataT", default=Any)
 ResultT = TypeVar("ResultT", default=Any)
+
+PROGRESS_LIMIT: Final = 64 * 1024
+"""How many bytes of JSON a progress value may have: each stands in the events stream, too, beside 10,000 others."""
 
 _UNREAD: Final = object()
 _flags = threading.Lock()
@@ -221,12 +224,13 @@ class Job(JobChildren, Generic[DataT, ResultT]):
     # ── what can be done with it ──────────────────────────────────────────────────────────────────────────────
 
     async def update_progress(self, value: object) -> None:
-        """Report how far it is: any JSON; by custom a number up to 100.
+        """Report how far it is: any JSON of up to 64 KiB; by custom a number up to 100.
 
         Raises:
-            JobNotFoundError, NotJsonError
+            JobNotFoundError, NotJsonError, PayloadTooLargeError
         """
         text = to_json(value, f"the progress of job {self.id}")
+        check_size(text, PROGRESS_LIMIT, self.name, "progress")
         await self.queue.commands.update_progress(self.id, text)
         self.record.progress = text
         if self.on_progress is not None:
@@ -236,9 +240,10 @@ class Job(JobChildren, Generic[DataT, ResultT]):
         """Put other data in the place of the job's own; a later attempt sees it.
 
         Raises:
-            JobNotFoundError, InvalidPayloadError, NotJsonError
+            JobNotFoundError, InvalidPayloadError, NotJsonError, PayloadTooLargeError
         """
         text = self._payload.encode(data, self.name)
+        check_size(text, self.options.size_limit, self.name)
         await self.queue.commands.update_data(self.id, text)
         self.record.data = text
         self._data = cast("DataT", _UNREAD)
@@ -246,9 +251,10 @@ class Job(JobChildren, Generic[DataT, ResultT]):
     async def log(self, row: str) -> int:
         """Append a row to the job's log, which dashboards show, and return how many rows there are.
 
-        The newest `keep_logs` rows stay. Raises JobNotFoundError.
+        The newest `keep_logs` rows stay. A row of more than 20,000 characters loses its middle, and tells how much of it; half a
+        character (a lone surrogate) is written as its code. Raises JobNotFoundError.
         """
-        return await self.queue.commands.add_log(self.id, row, self.options.keep_logs or 0)
+        return await self.queue.commands.add_log(self.id, shortened(row), self.options.keep_logs or 0)
 
     async def get_logs(self, start: int = 0, end: int = -1, *, ascending: bool = True) -> JobLogs:
         """Rows `start` to `end` (both included; negative ones count from the end), oldest first unless `ascending` is False."""

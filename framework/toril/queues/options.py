@@ -242,7 +242,7 @@ class JobOptions:
     keep_logs: int | None = None
     """How many rows of the job's log are kept; not set: all."""
     size_limit: int | None = None
-    """How many bytes of JSON the data may have; bigger data is refused when it is added."""
+    """How many bytes of JSON the data may have; bigger data is refused when it is added. Not set: `DEFAULT_SIZE_LIMIT`, 10 MiB."""
 
     def __post_init__(self) -> None:
         check_whole("attempts", self.attempts, 0)

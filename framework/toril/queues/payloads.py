@@ -9,16 +9,32 @@ from typing import Any, Final, Generic, Literal, TypeAlias, cast
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypeVar
 
-from toril.errors import InvalidPayloadError, NotJsonError, UnusablePayloadTypeError
+from toril.errors import InvalidPayloadError, NotJsonError, PayloadTooLargeError, UnusablePayloadTypeError
 from toril.wire.codec import from_json, to_json
 
 T = TypeVar("T")
 
 Part: TypeAlias = Literal["data", "result"]
 
+DEFAULT_SIZE_LIMIT: Final = 10 * 1024 * 1024
+"""How many bytes of JSON the data and the result of a job may have unless somebody says otherwise (`size_limit`, `result_size_limit`).
+
+The server keeps each in its memory, writes it to its log and its replicas, and each claim carries it. Never written on the wire."""
+
 _MOST_PROBLEMS: Final = 20
 _NO_DATA: Final = b"{}"
 """What a job without data has on the wire."""
+
+
+def check_size(text: bytes, limit: int | None, name: str, part: str = "data") -> None:
+    """Refuse JSON that is too big for the job of this name. `limit`: in bytes; None: the default one.
+
+    Raises:
+        PayloadTooLargeError
+    """
+    limit = DEFAULT_SIZE_LIMIT if limit is None else limit
+    if len(text) > limit:
+        raise PayloadTooLargeError(name, len(text), limit, part)
 
 
 class PayloadType(Generic[T]):

@@ -27,6 +27,10 @@ CLAIMED_FIELDS: Final = 19
 """A claimed job needs no result of an earlier life: the claim leaves the last fields out."""
 
 
+MAX_CHARACTERS: Final = 20_000
+"""A longer stack (endless recursion, a huge message) or row of a job's log loses its middle: each stays in the server's memory."""
+
+
 @dataclass(slots=True)
 class JobRecord:
     """A job as it is on the wire: names ours, JSON still text, times in ms since the epoch."""
@@ -101,6 +105,14 @@ def id_text(raw: bytes) -> str:
 def id_bytes(text: str) -> bytes:
     """The bytes of an id that `id_text` has read."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def shortened(text: str) -> str:
+    """`text` as it may go on the wire for people to read: no lone surrogates, and not longer than MAX_CHARACTERS."""
+    if len(text) > MAX_CHARACTERS:
+        half = MAX_CHARACTERS // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def to_json(value: object, what: str) -> bytes:

@@ -23,6 +23,7 @@ from toril.errors import (
     JobExpiredError,
     JobTimeoutError,
     NotJsonError,
+    PayloadTooLargeError,
     RateLimitError,
     ServerError,
     TorilError,
@@ -33,13 +34,14 @@ from toril.errors import (
 )
 from toril.queues.backoff import next_delay_ms
 from toril.queues.job import Job
+from toril.queues.payloads import check_size
 from toril.telemetry.context import LOG_CONTEXT
 from toril.telemetry.logs import get_logger
 from toril.wire.codec import from_json_or, to_json
 from toril.worker.calling import HandlerCaller
 from toril.worker.executors import Children
 from toril.worker.options import WorkerOptions
-from toril.worker.outcome import Abandoned, Failed, Outcome, PutBack, PutOff, RateLimited, Retry, UnknownName, WaitForChildren
+from toril.worker.outcome import Abandoned, Completed, Failed, Outcome, PutBack, PutOff, RateLimited, Retry, UnknownName, WaitForChildren
 from toril.worker.processor import Handler, Registry
 from toril.worker.running import CancelReason, RunningJob
 from toril.worker.stored_errors import reason_of, stack_of
@@ -47,6 +49,16 @@ from toril.worker.stored_errors import reason_of, stack_of
 log = get_logger(__name__)
 
 SCHEDULE_RETRY_MS: Final = 1_000
+
+_FINAL: Final = (
+    UnrecoverableError,
+    InvalidPayloadError,
+    NotJsonError,
+    PayloadTooLargeError,
+    JobCancelledError,
+    JobExpiredError,
+    FailedChildError,
+)
 
 STARTED_TOO_OFTEN: Final = "job started more than allowable limit"
 """BullMQ's words, by which Node tools know it."""
@@ -88,7 +100,9 @@ class Executor:
             expires_at_ms = running.policy.expires_at_ms
             if expires_at_ms is not None and job.attempts_started <= 1 and (late_ms := self._clock.now_ms() - expires_at_ms) > 0:
                 raise JobExpiredError(job.id, job.queue_name, late_ms)
-            return await self._call(running, running.handler)
+            done = await self._call(running, running.handler)
+            check_size(done.value, self._options.result_size_limit, job.name, "result")
+            return done
         except asyncio.CancelledError as error:
             return self.cancelled(running, error)
         except (DelayedError, WaitingError, RateLimitError, WaitingChildrenError) as signal:
@@ -151,7 +165,7 @@ class Executor:
         )
         return UnknownName(unknown, reason_of(unknown), self._stacks(running, unknown))
 
-    async def _call(self, running: RunningJob, handler: Handler) -> Outcome:
+    async def _call(self, running: RunningJob, handler: Handler) -> Completed:
         job = running.job
         _ = job.data  # reads and checks it, before anything is opened for this attempt
         if handler.program is None:
@@ -161,7 +175,7 @@ class Executor:
             there = replace(handler, call=call, scope=None, is_async=True)
             return await self._in_time(running, there)
 
-    async def _in_time(self, running: RunningJob, handler: Handler) -> Outcome:
+    async def _in_time(self, running: RunningJob, handler: Handler) -> Completed:
         job = running.job
         timeout_ms = running.policy.timeout_ms or handler.timeout_ms
         if timeout_ms is None:
@@ -217,7 +231,4 @@ def is_final(error: BaseException) -> bool:
     """Errors that another attempt can't mend. Node's own class is known by its name only."""
     if isinstance(error, ChildHandlerError):
         return error.is_final
-    return (
-        isinstance(error, (UnrecoverableError, InvalidPayloadError, NotJsonError, JobCancelledError, JobExpiredError, FailedChildError))
-        or type(error).__name__ == "UnrecoverableError"
-    )
+    return isinstance(error, _FINAL) or type(error).__name__ == "UnrecoverableError"

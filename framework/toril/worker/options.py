@@ -10,6 +10,7 @@ from toril.durations import Duration, optional_ms, to_ms
 from toril.errors import InvalidOptionError
 from toril.queues.backoff import BackoffStrategy
 from toril.queues.options import RateLimit
+from toril.queues.payloads import DEFAULT_SIZE_LIMIT
 
 DEFAULT_CONCURRENCY = 10
 
@@ -49,6 +50,8 @@ class WorkerOptions:
     metrics: Duration | None = None
     """For how long the numbers of jobs that completed and failed are kept minute by minute (`Queue.get_metrics`); not set: they
     aren't counted. In a mixed fleet all workers must count, Node's included, or the numbers are too low."""
+    result_size_limit: int = DEFAULT_SIZE_LIMIT
+    """How many bytes of JSON the result of a job may have. A bigger one fails the job for good: to run it again would give the same."""
     backoff_strategies: Mapping[str, BackoffStrategy] = field(default_factory=dict[str, BackoffStrategy])
     """Strategies of your own, by the name that `custom(name)` gives them."""
 
@@ -63,6 +66,7 @@ class WorkerOptions:
 
     def __post_init__(self) -> None:
         _check_count("concurrency", self.concurrency, at_least=1)
+        _check_count("result_size_limit", self.result_size_limit, at_least=1)
         _check_count("max_stalled_count", self.max_stalled_count, at_least=0)
         if self.max_started_attempts is not None:
             _check_count("max_started_attempts", self.max_started_attempts, at_least=1)

@@ -7,8 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Final
 
-MAX_CHARACTERS: Final = 20_000
-"""A longer stack (endless recursion, a huge message) loses its middle: it is stored once per attempt, in the server's memory."""
+from toril.wire.codec import shortened
 
 _OURS: Final = f"{Path(__file__).parents[1]}{os.sep}"
 
@@ -19,7 +18,7 @@ def reason_of(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 -- a user's __str__
         text = ""
-    return _shortened(text) or type(error).__name__
+    return shortened(text) or type(error).__name__
 
 
 def stack_of(error: BaseException) -> str:
@@ -31,12 +30,4 @@ def stack_of(error: BaseException) -> str:
         parts += [other for other in (part.__cause__, part.__context__, *(part.exceptions or ())) if other is not None]
         ours = next((n for n, frame in enumerate(part.stack) if not frame.filename.startswith(_OURS)), 0)  # 0: it is all ours
         del part.stack[:ours]
-    return _shortened("".join(told.format()))
-
-
-def _shortened(text: str) -> str:
-    """`text` as it may go on the wire: no lone surrogates, and not longer than MAX_CHARACTERS."""
-    if len(text) > MAX_CHARACTERS:
-        half = MAX_CHARACTERS // 2
-        text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
-    return text.encode("utf-8", "backslashreplace").decode()
+    return shortened("".join(told.format()))
