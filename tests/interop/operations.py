@@ -219,8 +219,8 @@ class Operations(RuleBasedStateMachine):
     def pause(self, queue: str) -> None:
         self.step("pause", queue=queue)
 
-    @rule(queue=QUEUES, legacy=st.integers(0, 2))
-    def resume(self, queue: str, legacy: int) -> None:
+    @rule(queue=QUEUES)
+    def resume(self, queue: str) -> None:
         self.step("resume", queue=queue)
 
     @rule(queue=QUEUES, state=st.sampled_from(["failed", "completed"]), until=st.sampled_from([None, None, -1_000]))
