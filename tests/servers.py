@@ -29,7 +29,9 @@ from toril.wire.keys import QueueKeys
 
 SERVICE: Final = "mymaster"
 NODE_TIMEOUT_MS: Final = 1_500
-DOWN_AFTER_MS: Final = 800
+DOWN_AFTER_MS: Final = 3_000
+"""How long a server may be silent before the Sentinels take it for dead: on a busy machine a shorter time finds dead ones that live."""
+
 
 Settings = dict[str, str]
 

@@ -9,6 +9,7 @@ every caller in the line gets `ReplyLostError`, and the next call connects anew,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import random
 import re
@@ -128,6 +129,14 @@ class Connection:
         if not self.is_connected:
             await self._connect()
 
+    def drop(self, reason: str) -> None:
+        """Give up the connection that stands, if one does; may be called from another thread than the one it belongs to.
+
+        Callers in the line get `ReplyLostError`, and the next call connects anew.
+        """
+        if self._line is not None and self._line.is_open:
+            self._line.lose_soon(reason)
+
     async def aclose(self) -> None:
         """Close it for good. Callers in the line get `ReplyLostError`. Calling it twice is harmless."""
         self._is_closed = True
@@ -228,6 +237,7 @@ class Server:
         self._places: dict[int, Place] = {}
         self._shared: dict[int, Connection] = {}
         self._connections: WeakSet[Connection] = WeakSet()
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def commands(self) -> Connection:
@@ -303,14 +313,32 @@ class Server:
 
     async def aclose(self) -> None:
         """Close the shared connections. Calling it twice is harmless."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait({self._watch})
         for connection in list(self._shared.values()):
             await connection.aclose()
 
     async def __aenter__(self) -> Self:
+        place = self._place(0)
+        if isinstance(place, SentinelPlace) and self._watch is None:
+            self._watch = asyncio.create_task(self._follow(place), name=f"switches of {self.address}")
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.aclose()
+
+    async def _follow(self, place: SentinelPlace) -> None:
+        """Leave a primary as soon as the Sentinels name another one, until cancelled. That none answers, others will say."""
+        pauses = backoff_ms()
+        while True:
+            with contextlib.suppress(ServerError):
+                async with contextlib.aclosing(place.switches()) as switches:
+                    async for _ in switches:
+                        pauses = backoff_ms()
+                        for connection in list(self._connections):
+                            connection.drop("the Sentinels have named another primary")
+            await real_sleep(next(pauses))
 
 
 def backoff_ms(first_ms: int = 50, cap_ms: int = 2_000) -> Iterator[int]:

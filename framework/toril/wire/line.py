@@ -12,6 +12,7 @@ behind still get their replies, and nobody new may step in.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
@@ -62,6 +63,7 @@ class Line:
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()  # each with the loop time by which it must be answered
         self._watch: asyncio.TimerHandle | None = None
         self._is_lost = False
+        self._loop = asyncio.get_running_loop()
         self.reader = asyncio.create_task(self._read(), name=f"replies from {address}")
         """Ends when the line has ended and its connection is closed. Whoever made the line waits for it."""
 
@@ -104,6 +106,11 @@ class Line:
                 future.exception()  # marks it as seen: its caller may be gone
         # The reader sees the end and closes what is left. Cancelling it instead would leave all open if it hasn't begun yet.
         _writer_of(self._connection).transport.abort()
+
+    def lose_soon(self, reason: str) -> None:
+        """The same from anywhere, also from another thread than the line's."""
+        with contextlib.suppress(RuntimeError):  # that loop has just been closed, and with it the line
+            self._loop.call_soon_threadsafe(self.lose, reason)
 
     async def _read(self) -> None:
         """Hand out the replies, in the order of the commands, until the line ends."""

@@ -7,7 +7,7 @@ or says that it is none (`line.py`), and the next try finds the new one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final, Protocol, cast
 
 import redis.asyncio.connection as redis_connection
@@ -57,12 +57,39 @@ class SentinelPlace:
     def __init__(self, address: ServerAddress) -> None:
         self._address = address
         self._sentinels = list(address.hosts)
+        self._primary: tuple[str, int] | None = None
 
     async def find(self) -> dict[str, Any]:
         address = self._address
         command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.service)
         reply = await _ask_in_turn(address, self._sentinels, address.sentinel_options, command, _known_primary(address.service))
-        return address.connection_options | {"host": reply[0].decode(), "port": int(reply[1])}
+        self._primary = host, port = reply[0].decode(), int(reply[1])
+        return address.connection_options | {"host": host, "port": port}
+
+    async def switches(self) -> AsyncGenerator[None]:
+        """Tells each time that the Sentinels name another primary. The old one may take writes for seconds, and loses them.
+
+        Raises:
+            ServerUnreachableError: no Sentinel answers (any more).
+        """
+        known = self._primary
+        await self.find()  # and the Sentinel that answered is the first now
+        host, port = self._sentinels[0]
+        connection = connection_to(self._address.sentinel_options | {"host": host, "port": port})
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_MS / 1_000):
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it without
+                await connection.send_command("SUBSCRIBE", "+switch-master", check_health=False)
+            if known not in (None, self._primary):
+                yield
+            while True:
+                reply = cast("list[bytes]", await connection.read_response(disable_decoding=True, disconnect_on_error=False))
+                if reply[0] == b"message" and reply[2].split()[0].decode() == self._address.service:
+                    yield
+        except (*NETWORK_ERRORS, redis_errors.RedisError, TimeoutError) as error:
+            raise ServerUnreachableError(str(self._address), f"{host}:{port}: {reason_of(error)}") from error
+        finally:
+            await connection.disconnect(nowait=True)
 
 
 class ClusterPlace:
