@@ -95,3 +95,8 @@ def burn(job: Job[Any, Any]) -> int:
     while time.process_time() < ends_at:
         count += 1
     return count
+
+
+def count_up(job: Job[Any, Any]) -> int:
+    """As many steps of work as the job says."""
+    return sum(1 for _ in range(job.data))

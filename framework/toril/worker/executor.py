@@ -87,6 +87,8 @@ class Executor:
         outcome = await self._attempt(running)
         if running.cancel_error is not None:  # whatever the handler made of being cancelled
             return self.failure(running, running.cancel_error)
+        if running.cancel_reason is CancelReason.LOCK_LOST:
+            return Abandoned()
         return outcome
 
     async def _attempt(self, running: RunningJob) -> Outcome:
@@ -183,11 +185,14 @@ class Executor:
         limit = self._clock.timeout(timeout_ms)
         try:
             async with limit:
-                return await self._caller.run(handler, job)
+                completed = await self._caller.run(handler, job)
         except TimeoutError as error:
             if not limit.expired() or running.cancel_reason is not None:
                 raise  # the handler's own
             raise JobTimeoutError(job.id, job.queue_name, timeout_ms) from error
+        if limit.expired() and running.cancel_reason is None:  # it swallowed its cancellation: what it returned no longer counts
+            raise JobTimeoutError(job.id, job.queue_name, timeout_ms)
+        return completed
 
     def cancelled(self, running: RunningJob, error: asyncio.CancelledError) -> Outcome:
         """What follows from a cancellation: that depends on who cancelled."""
