@@ -309,6 +309,31 @@ async def test_a_cancellation_that_a_node_worker_never_heard_of_does_not_cancel_
     assert (await queue.get_job("order-1")).failed_reason == "again"
 
 
+async def test_a_cancellation_that_a_node_worker_never_heard_of_does_not_cancel_the_run_that_node_retries(
+    queue: Queue, server: Server
+) -> None:
+    bench = Bench(server, queue.prefix, "work")
+    bench.now = queue.clock.now_ms()
+    job = await queue.add("a", attempts=3, backoff=fixed("0s"))
+    assert await bench.claim() == [job.id]
+    await bench.turn(gone_wrong(job.id))
+    await server.commands.call("SET", queue.keys.cancellation(job.id), "long ago")
+    # As Node's `job.retry()` does it (wire §3.10), which leaves our keys alone.
+    await server.commands.call("HDEL", bench.key(job.id), "finishedOn", "processedOn", "failedReason")
+    await server.commands.call("ZREM", bench.key("failed"), job.id)
+    await server.commands.call("LPUSH", bench.key("wait"), job.id)
+    seen: list[int] = []
+
+    async def handle(job: Job) -> None:
+        seen.append(job.attempts_made)
+        raise ValueError("again")
+
+    async with Worker(queue, handle) as worker:
+        await worker.wait_until_idle()
+    await job.refresh()
+    assert (seen, job.failed_reason) == ([1, 2], "again")
+
+
 async def test_a_job_whose_worker_died_before_it_obeyed_is_failed_by_the_sweep(queue: Queue, server: Server) -> None:
     job = await queue.add("a")
     rest = Rest()

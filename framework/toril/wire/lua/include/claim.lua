@@ -89,6 +89,8 @@ local function activate(q, id, token, request)
   end
   if token ~= "0" then call("SET", key .. ":lock", token, "PX", request.lock_ms) end
   event(q, "active", "jobId", id, "prev", "waiting")
+  -- It has run and ended, and somebody has retried it: a wish to cancel the run of then, which Node leaves behind, isn't meant for this one.
+  if values[ATS] and not values[PROCESSED_ON] then forget(q, id) end
   local started = (tonumber(values[ATS]) or 0) + 1
   values[ATS], values[PROCESSED_ON] = tostring(started), tostring(request.now)
   if request.worker_name ~= "" then
