@@ -11,7 +11,7 @@ TEST_PROCESSES ?= auto
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run-worker demo test check format interop interop-long browser bench chaos soak reference lock clean
+.PHONY: help install run-worker demo test check format interop interop-long browser bench chaos soak fuzz audit reference lock clean
 
 too_old := "Toril needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d.%d. Install a newer one, and name it: make PYTHON=python3.12"
 
@@ -83,6 +83,13 @@ chaos: $(STAMP) ## a worker killed at each of its commands; then 10 minutes of k
 
 soak: $(STAMP) ## a million jobs through one worker, and more that could leak: memory must stay flat
 	@exec $(BIN)/python -m tests.chaos.soak $(ARGS)
+
+fuzz: $(STAMP) ## fuzz what reads others' data (needs atheris: make fuzz installs it where there is one; ARGS='--seconds 130' for each of 9 targets)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=2.3' 2>/dev/null || true
+	@exec $(BIN)/python -m tests.fuzz $(ARGS)
+
+audit: $(STAMP) ## known vulnerabilities of what constraints.txt and tests/interop install (needs the network)
+	@$(BIN)/python tools/audit.py
 
 reference: $(STAMP) ## write docs/reference.md anew from the docstrings
 	@$(BIN)/python tools/reference.py

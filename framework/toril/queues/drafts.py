@@ -13,8 +13,8 @@ from toril.queues.job_def import JobDef
 from toril.queues.option_checks import LAST_DUE_MS, check_job_name
 from toril.queues.option_values import deduplication_text, encode_job_options
 from toril.queues.options import NO_OPTIONS, JobOptions
-from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType, check_size
-from toril.wire.codec import JobRecord, from_json, to_json
+from toril.queues.payloads import ANY_DATA, ANY_RESULT, DATA_DEPTH, PayloadType, check_size
+from toril.wire.codec import JobRecord, check_readable, from_json, to_json
 from toril.wire.jobs import NewJob
 from toril.wire.option_names import FAILURE_FLAGS
 
@@ -162,6 +162,8 @@ def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int, *, is_letter
         opts = encode_job_options(options, _expiry_ms(options, timestamp_ms))
     if options.size_limit is not None or not is_letter:
         check_size(data, options.size_limit, draft.name)
+    if not is_letter:
+        check_readable(data, f"the data of job {draft.name!r}", DATA_DEPTH)
     delay_ms = options.delay_ms or 0
     if timestamp_ms + delay_ms > LAST_DUE_MS:
         raise InvalidOptionError("delay", options.delay, "BullMQ's format ends in September 2039, and the job would be due later")

@@ -203,7 +203,7 @@ def read_event(stream_id: str, entry: Mapping[str, str]) -> QueueEvent:
         try:
             values = {field: _READERS.get(field, _text)(texts, field) for field in _FIELDS_OF[kind]}
             return cast("QueueEvent", kind(stream_id=stream_id, **values))
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):  # a number may be written as `inf`
             pass  # a field is missing or unreadable: the event is shown as it stands there
     return UnknownEvent(stream_id=stream_id, name=name, fields={key: value for key, value in entry.items() if key != "event"})
 

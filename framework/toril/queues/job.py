@@ -15,9 +15,9 @@ from toril.queues.children import JobChildren
 from toril.queues.option_checks import check_whole
 from toril.queues.option_values import moment, stored_options, waiting_from
 from toril.queues.options import JobOptions
-from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType, check_size
+from toril.queues.payloads import ANY_DATA, ANY_RESULT, DATA_DEPTH, PayloadType, check_size
 from toril.queues.states import JobState
-from toril.wire.codec import JobRecord, from_json_or, shortened, to_json
+from toril.wire.codec import JobRecord, check_readable, from_json_or, shortened, to_json
 
 if TYPE_CHECKING:
     from toril.queues.queue import Queue
@@ -244,6 +244,7 @@ class Job(JobChildren, Generic[DataT, ResultT]):
         """
         text = self._payload.encode(data, self.name)
         check_size(text, self.options.size_limit, self.name)
+        check_readable(text, f"the data of job {self.name!r}", DATA_DEPTH)
         await self.queue.commands.update_data(self.id, text)
         self.record.data = text
         self._data = cast("DataT", _UNREAD)

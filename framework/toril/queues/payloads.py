@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypeVar
 
 from toril.errors import InvalidPayloadError, NotJsonError, PayloadTooLargeError, UnusablePayloadTypeError
-from toril.wire.codec import from_json, to_json
+from toril.wire.codec import check_numbers, check_readable, check_secrets, from_json, to_json
 
 T = TypeVar("T")
 
@@ -35,6 +35,10 @@ def check_size(text: bytes, limit: int | None, name: str, part: str = "data") ->
     limit = DEFAULT_SIZE_LIMIT if limit is None else limit
     if len(text) > limit:
         raise PayloadTooLargeError(name, len(text), limit, part)
+
+
+DATA_DEPTH: Final = 198
+"""How deep the data of a job may be nested: a dead letter about it, two levels deeper, must still be readable."""
 
 
 class PayloadType(Generic[T]):
@@ -136,7 +140,9 @@ class PayloadType(Generic[T]):
             raise NotJsonError(what, "$", f"can't be written: {error}") from error
         # pydantic writes NaN and Infinity in a model as null, without a word. Where a null came out, look again.
         if b"null" in text or b"NaN" in text or b"Infinity" in text:
-            to_json(self._adapter.dump_python(valid, by_alias=True), what)
+            check_numbers(self._adapter.dump_python(valid, by_alias=True), what)
+        check_readable(text, what)
+        check_secrets(valid, text, what)
         return text
 
     def _misfit(self, error: ValidationError, name: str, job_id: str | None) -> InvalidPayloadError:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, Final, TypeAlias, cast
 
 import pydantic_core
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 from toril.errors import NotJsonError
 
@@ -29,6 +30,16 @@ CLAIMED_FIELDS: Final = 19
 
 MAX_CHARACTERS: Final = 20_000
 """A longer stack (endless recursion, a huge message) or row of a job's log loses its middle: each stays in the server's memory."""
+
+
+MAX_DEPTH: Final = 200
+"""How deep JSON may be nested: the parser reads no deeper, though the writer would."""
+
+MAX_DIGITS: Final = 4_300
+"""How many digits a number may have: the parser reads no longer ones."""
+
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_AS_ZEROS: Final = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 @dataclass(slots=True)
@@ -125,6 +136,14 @@ def to_json(value: object, what: str) -> bytes:
     """
     if type(value) is str and value.isascii():
         return pydantic_core.to_json(value)
+    text = check_numbers(value, what)
+    check_readable(text, what)
+    check_secrets(value, text, what)
+    return text
+
+
+def check_numbers(value: object, what: str) -> bytes:
+    """Refuse a value that JSON can't hold, NaN and Infinity above all; the JSON otherwise. Raises NotJsonError."""
     try:
         text = pydantic_core.to_json(value, inf_nan_mode="constants", by_alias=True)
     except (pydantic_core.PydanticSerializationError, ValueError, RecursionError, TypeError) as error:
@@ -137,6 +156,67 @@ def to_json(value: object, what: str) -> bytes:
     if b"null" in text and _has_bare_constant(pydantic_core.to_json(_plain(value), inf_nan_mode="constants")):
         raise _not_json(value, what, "is NaN or Infinity, which JSON does not have")
     return text
+
+
+def check_readable(text: bytes, what: str, depth: int = MAX_DEPTH) -> None:
+    """Refuse JSON that we have written and nobody could read back. `depth`: how deep it may be nested, up to MAX_DEPTH.
+
+    Raises:
+        NotJsonError
+    """
+    if not _may_be_too_deep(text, depth) and not _may_have_too_many_digits(text):
+        return
+    spare = MAX_DEPTH - depth
+    try:
+        pydantic_core.from_json(b"[" * spare + text + b"]" * spare, allow_inf_nan=False)
+    except ValueError as error:
+        if "recursion" in str(error):
+            raise NotJsonError(what, "$", f"is nested deeper than {depth} levels") from None
+        raise NotJsonError(what, "$", f"holds what no parser reads ({error}); a number may have {MAX_DIGITS:,} digits") from None
+
+
+def check_secrets(value: object, text: bytes, what: str) -> None:
+    """Refuse a value of which pydantic has written asterisks for a secret: whoever reads it would get those. `text`: what was written.
+
+    Raises:
+        NotJsonError: with the path of the secret.
+    """
+    if b"**********" not in text:
+        return
+    stack: list[tuple[str, object, tuple[int, ...]]] = [("$", value, ())]
+    while stack:
+        path, one, parents = stack.pop()
+        kind = type(one).__name__
+        if isinstance(one, (SecretStr, SecretBytes, Secret)):
+            reason = (
+                f"is a {kind}, which is written as asterisks, so that the secret would be lost: pass a reference to it, "
+                'or write it in plain on purpose with @field_serializer("…", when_used="json")'
+            )
+            raise NotJsonError(what, path, reason)
+        if id(one) not in parents:
+            below = (*parents, id(one))
+            stack.extend((f"{path}{step}", child, below) for step, child in _children(_fields_of(one)) or ())
+
+
+def _fields_of(value: object) -> object:
+    if isinstance(value, BaseModel) or (is_dataclass(value) and not isinstance(value, type)):
+        return dict(value) if isinstance(value, BaseModel) else {name: getattr(value, name) for name in value.__dataclass_fields__}
+    return list(cast("Iterable[object]", value)) if isinstance(value, (set, frozenset)) else value
+
+
+def _may_be_too_deep(text: bytes, depth: int) -> bool:
+    """False if it is certainly not. Cheap: the innermost pairs of brackets are taken away until few are left (or those in texts)."""
+    brackets, gone = text.translate(None, _NO_BRACKETS), 0
+    while gone + len(brackets) // 2 > depth:
+        inner = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(inner) == len(brackets):
+            return True
+        brackets, gone = inner, gone + 2  # at most: `{[]}` goes at once
+    return False
+
+
+def _may_have_too_many_digits(text: bytes) -> bool:
+    return len(text) > MAX_DIGITS and b"0" * (MAX_DIGITS + 1) in text.translate(_AS_ZEROS)
 
 
 def from_json(text: bytes | str) -> Any:  # noqa: ANN401 -- this is where JSON comes in
@@ -182,6 +262,8 @@ def _find_culprit(root: object) -> tuple[str, str] | None:
     stack: list[tuple[str, object, tuple[int, ...]]] = [("$", root, ())]
     while stack:
         path, value, parents = stack.pop()
+        if isinstance(value, str) and not _has_utf8(value):
+            return path, "is text with half a character (a lone surrogate), which has no UTF-8 form"
         if isinstance(value, float) and not math.isfinite(value):
             return path, f"is {value}, which JSON does not have"
         children = _children(value)
@@ -196,9 +278,25 @@ def _find_culprit(root: object) -> tuple[str, str] | None:
             continue
         if id(value) in parents:
             return path, "refers back to itself"
+        if _has_broken_key(value):
+            return path, "is a mapping with half a character (a lone surrogate) in a key, which has no UTF-8 form"
+        if len(parents) > MAX_DEPTH:
+            return "$", f"is nested deeper than {MAX_DEPTH} levels"
         below = (*parents, id(value))
         stack.extend((f"{path}{step}", child, below) for step, child in reversed(list(children)))
     return None
+
+
+def _has_broken_key(value: object) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(key, str) and not _has_utf8(key) for key in cast("Mapping[object, object]", value))
+
+
+def _has_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _children(value: object) -> Iterable[tuple[str, object]] | None:
