@@ -142,8 +142,12 @@ class Line:
         except _ELSEWHERE as error:
             return self._retire(error)
         except redis_errors.ResponseError as error:
-            # A blocked command is let go like this when its server becomes a replica.
-            return self._retire(error) if str(error).startswith("UNBLOCKED") else error
+            text = str(error)
+            if text.startswith("UNBLOCKED"):  # so is a blocked command let go when its server becomes a replica
+                return self._retire(error)
+            if text.startswith("BUSY "):  # with somebody's script, or with one that was frozen with the server: nothing was done
+                return ServerUnreachableError(self._address, text)
+            return error
 
     def _retire(self, error: Exception) -> ServerUnreachableError:
         self.is_open = False
