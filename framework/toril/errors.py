@@ -15,6 +15,7 @@
     │   ├── ServerUnreachableError         nobody answers there, or not in time
     │   │   └── ReadOnlyServerError        a replica answers
     │   ├── ServerRefusedError             it answers, but won't let us in, or won't obey
+    │   ├── ServerFullError                its memory is full, and nothing can be added
     │   ├── ServerTooOldError              it lacks what the protocol needs
     │   ├── ServerKindError                it is a Cluster's node, or a Sentinel, and the address is written for something else
     │   └── EmbeddedServerError            the private server could not be found, started or reached
@@ -197,6 +198,16 @@ class ServerRefusedError(ServerError):
 
     def __str__(self) -> str:
         return f"the server at {self.address} refuses: {self.reason}. Check user and password in REDIS_URL, and the user's ACL."
+
+
+class ServerFullError(ServerError):
+    """The server's memory is full (`maxmemory`), so it takes nothing new; what runs goes on, and its outcomes are written."""
+
+    def __str__(self) -> str:
+        return (
+            f"the memory of the server at {self.address} is full, and nothing was written: {self.reason.rstrip('.')}. "
+            "Raise maxmemory, keep fewer ended jobs (keep_completed, keep_failed, Queue.clean), or let workers catch up and add again."
+        )
 
 
 class ServerTooOldError(ServerError):

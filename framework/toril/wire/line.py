@@ -21,7 +21,7 @@ import hiredis
 import redis.asyncio.connection as redis_connection
 from redis import exceptions as redis_errors
 
-from toril.errors import ServerError, ServerUnreachableError
+from toril.errors import ServerError, ServerFullError, ServerUnreachableError
 from toril.wire.codec import id_bytes
 
 Argument: TypeAlias = str | bytes | int | float
@@ -141,6 +141,8 @@ class Line:
             )
         except _ELSEWHERE as error:
             return self._retire(error)
+        except redis_errors.OutOfMemoryError as error:
+            return ServerFullError(self._address, str(error))
         except redis_errors.ResponseError as error:
             text = str(error)
             if text.startswith("UNBLOCKED"):  # so is a blocked command let go when its server becomes a replica
