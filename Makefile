@@ -49,7 +49,7 @@ format: $(STAMP) ## format the code, and put right what ruff can
 	$(BIN)/ruff format $(SOURCES)
 
 NODE_MODULES := tests/interop/node_modules
-COMPARING := tests/interop tests/server/test_golden.py
+COMPARING := tests/interop tests/server/test_golden.py tests/server/test_invariants.py tests/properties/test_invariants.py
 has_node := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null
 
 interop: $(STAMP) ## compare with the real BullMQ (needs Node 20 or newer and npm; without, what needs them is skipped)
