@@ -12,15 +12,21 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-FILE = re.compile(r"<!-- file: (?P<name>\S+) -->\n```python\n(?P<text>.*?)```", re.DOTALL)
+FILE = re.compile(r"<!-- file: (?P<name>\S+) -->\n```(?:python|toml)\n(?P<text>.*?)```", re.DOTALL)
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def files_on(page: str) -> dict[str, str]:
+    """The files that a page asks its reader to save, by name."""
+    return dict(FILE.findall((ROOT / page).read_text(encoding="utf-8")))
 
 
 def quickstart(folder: Path) -> dict[str, str]:
     """Write the quickstart's files into a folder, and give the environment to run them in."""
-    files = FILE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert [name for name, _ in files] == ["greetings.py", "send.py", "test_greetings.py"]
-    for name, text in files:
+    files = files_on("README.md")
+    assert list(files) == ["greetings.py", "send.py", "test_greetings.py", "pyproject.toml"]
+    del files["pyproject.toml"]  # for a project that has tests in a folder; the quickstart does without
+    for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("TORIL_", "PYTEST_")) and key != "REDIS_URL"}
     return environment | {"TORIL_EMBEDDED_DIR": str(folder / "valkey"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -33,6 +39,17 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> subpro
 def test_the_quickstarts_test_passes_in_an_empty_folder(tmp_path: Path) -> None:
     environment = quickstart(tmp_path)
     done = run([sys.executable, "-m", "pytest", "-q", "-p", "no:valkey"], tmp_path, environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+def test_the_settings_for_pytest_let_a_folder_of_tests_do_without_marks(tmp_path: Path) -> None:
+    environment = quickstart(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(files_on("README.md")["pyproject.toml"], encoding="utf-8")
+    (tmp_path / "tests").mkdir()
+    test = (tmp_path / "test_greetings.py").rename(tmp_path / "tests" / "test_greetings.py")
+    test.write_text(test.read_text(encoding="utf-8").replace("@pytest.mark.asyncio\n", ""), encoding="utf-8")
+    done = run(["pytest", "-q", "-p", "no:valkey"], tmp_path, environment)  # not `python -m`, which adds the folder by itself
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
 
@@ -69,12 +86,15 @@ def test_an_example_of_the_documentation_runs(page: str, number: int, tmp_path: 
     assert done.returncode == 0, done.stderr
 
 
-def test_the_tests_that_are_shown_to_nestjs_users_pass(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "names", "passed"), [("docs/from-nestjs.md", ["test_emails.py"], 2), ("docs/guide.md", ["test_timeout.py"], 1)]
+)
+def test_the_tests_of_the_documentation_pass(page: str, names: list[str], passed: int, tmp_path: Path) -> None:
     environment = quickstart(tmp_path)
-    files = FILE.findall((ROOT / "docs/from-nestjs.md").read_text(encoding="utf-8"))
-    assert [name for name, _ in files] == ["test_emails.py"]
-    for name, text in files:
+    files = files_on(page)
+    assert list(files) == names
+    for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    done = run([sys.executable, "-m", "pytest", "-q", "-p", "no:valkey", "test_emails.py"], tmp_path, environment)
+    done = run([sys.executable, "-m", "pytest", "-q", "-p", "no:valkey", *names], tmp_path, environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    assert f"{passed} passed" in done.stdout
