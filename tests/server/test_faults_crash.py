@@ -112,11 +112,15 @@ async def test_a_job_that_kills_every_worker_is_failed(queue: Queue, toril_serve
         async with worker_process(toril_server_url, prefix) as process:
             assert await started_job(process) == job.id
             assert await process.wait() == -signal.SIGKILL
-    async with Worker(queue, handler, options(max_stalled_count=1)):
+    letters = Queue("letters", prefix=prefix, server=queue.server)
+    with_letters = Queue(queue.name, prefix=prefix, server=queue.server, dead_letter="letters")
+    async with letters, with_letters, Worker(with_letters, handler, options(max_stalled_count=1)):
         await eventually(lambda: _state_is(job, "failed"))
+        [letter] = await letters.dead_letters.list()
     await job.refresh()
     assert not handler.runs
     assert (job.failed_reason, job.stalled_count) == ("job stalled more than allowable limit", 2)
+    assert (letter.job_id, letter.message) == (job.id, job.failed_reason)
 
 
 async def test_a_handler_that_holds_the_interpreters_lock_loses_its_job_and_its_result_is_refused(

@@ -27,7 +27,7 @@ KEYS: Final = QueueKeys("bull", "q")
 def documented_rules() -> list[str]:
     """The rules of the ACL user that docs/reliability.md tells to make."""
     text = (ROOT / "docs/reliability.md").read_text()
-    found = re.search(r"ACL SETUSER toril on >secret \\\n(.*?)\n\n", text, re.DOTALL)
+    found = re.search(r"ACL SETUSER toril on >secret \\\n(.*?)\n```", text, re.DOTALL)
     assert found is not None
     return found[1].replace("\\\n", " ").split()
 
