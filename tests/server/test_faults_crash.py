@@ -145,8 +145,10 @@ async def test_a_handler_that_holds_the_interpreters_lock_loses_its_job_and_its_
 
 async def test_workers_killed_at_any_moment_lose_nothing(queue: Queue, toril_server_url: str, prefix: str) -> None:
     handler = Counting()
-    jobs = await queue.add_many([queue.job("quick", {"n": n}) for n in range(2_000)])
+    jobs: list[Job[Any, Any]] = []
     for kill_after in (1, 20, 77, 150, 300):
+        # On a busy machine the last worker may have run all that there was before the signal came.
+        jobs += await queue.add_many([queue.job("quick", {"n": n}) for n in range(400)])
         async with worker_process(toril_server_url, prefix, max_stalled_count=20) as process:
             for _ in range(kill_after):
                 handler.runs[await started_job(process)] += 1

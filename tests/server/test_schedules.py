@@ -465,4 +465,4 @@ async def test_only_a_scheduler_declares_and_runs_schedules(make: Make, queue: Q
     assert [worker.queue.name for worker in scheduler.workers] == ["schedules"]
     assert len(await next_runs(queue)) == 2
     clients: bytes = await queue.server.commands.call("CLIENT", "LIST")
-    assert clients.count(queue.keys.client_name().encode() + b" ") == 1  # one worker waits
+    assert clients.count(b"name=" + queue.keys.client_name().encode() + b":w:") == 1  # one worker waits
