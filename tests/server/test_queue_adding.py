@@ -315,6 +315,14 @@ async def test_an_idempotent_add_that_is_refused_is_refused_again(toril_server_u
         assert proxy.cuts == 1
 
 
+async def test_ids_beyond_a_hundred_trillion_stay_apart(queue: Queue, bench: Bench) -> None:
+    """Lua would write such a number with 14 digits."""
+    await bench.raw("SET", bench.key("id"), 10**15)
+    jobs = await queue.add_many([queue.job("n", {"i": i}) for i in range(3)])
+    assert [job.id for job in jobs] == [str(10**15 + n) for n in (1, 2, 3)]
+    assert [job.data["i"] for job in await queue.get_waiting()] == [0, 1, 2]
+
+
 async def test_without_a_server_an_add_says_so(prefix: str) -> None:
     async with Server("redis://127.0.0.1:1", patience_ms=0) as nowhere, Queue("q", prefix=prefix, server=nowhere) as queue:
         with pytest.raises(ServerUnreachableError, match=r"127\.0\.0\.1:1"):

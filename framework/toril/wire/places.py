@@ -111,9 +111,7 @@ class ClusterPlace:
             raise LookupError(f"nobody has slot {self._slot}")
 
         nodes = await _ask_in_turn(self._address, self._nodes, options, ("CLUSTER", "SLOTS"), known)
-        for node in nodes:
-            if node not in self._nodes:
-                self._nodes.append(node)  # the address may name one node only, and that one may go
+        self._nodes = list(dict.fromkeys([*nodes, *self._address.hosts]))  # the address may name one node only, and that one may go
         host, port = nodes[0]
         return options | {"host": host, "port": port}
 

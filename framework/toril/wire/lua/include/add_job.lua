@@ -30,9 +30,9 @@ end
 local function add_job(q, job, in_flow)
   local now = tonumber(job.timestamp)
   if job.parent_key and call("EXISTS", job.parent_key) == 0 then return -5 end
-  local counter = call("INCR", q.base .. "id")
+  local automatic = count_id(q)
   max_events(q)
-  local id = job.custom ~= "" and job.custom or tostring(counter)
+  local id = job.custom ~= "" and job.custom or automatic
   if job.custom ~= "" and call("EXISTS", q.base .. id) == 1 then return duplicate(q, id, job, now, in_flow) end
   if job.custom ~= "" then forget(q, id) end -- only these ids can come again
   if job.rule ~= "" then

@@ -10,8 +10,8 @@ local function release_deduplication(q, id, deduplication, now)
   local next_key = q.base .. "dn:" .. deduplication
   local values = call("HMGET", next_key, "name", "data", "opts", "jid", "pk", "pd", "pdk", "rjk")
   if not values[1] or (owner and owner ~= id) then return end
-  local counter = call("INCR", q.base .. "id")
-  local next_id = values[4] or tostring(counter)
+  local automatic = count_id(q)
+  local next_id = values[4] or automatic
   local ok, opts = pcall(cjson.decode, values[3] or "{}")
   if not ok or type(opts) ~= "table" then opts = {} end
   local job = {

@@ -52,7 +52,7 @@ local function add_fresh(q, job, now)
   max_events(q)
   local id
   repeat
-    id = tostring(call("INCR", q.base .. "id"))
+    id = count_id(q)
   until call("EXISTS", q.base .. id) == 0
   store(q, id, job)
   if place(q, id, job, now) == "delayed" then wake_delayed(q) else wake(q) end

@@ -64,6 +64,11 @@ local function wake_delayed(q)
   if due then call("ZADD", q.marker, due, "1") end
 end
 
+-- The next automatic id. Lua's own spelling of a number keeps 14 digits only (T16).
+local function count_id(q)
+  return string.format("%.0f", call("INCR", q.base .. "id"))
+end
+
 -- §3.0 MAXEV
 local function max_events(q)
   if not q.max_events or q.max_events < 0 then
