@@ -80,13 +80,24 @@ async function claim({ queue, worker, token, hold }) {
   return claimed(await there.getNextJob(token, { block: false }), hold);
 }
 
+// A refused end leaves its stack in Node's object, so that a second try would write it, too; a worker never tries twice.
+async function fail(job, error, token, next) {
+  const before = [...(job.stacktrace ?? [])];
+  try {
+    return await job.moveToFailed(error, token, next);
+  } catch (refusal) {
+    job.stacktrace = before;
+    throw refusal;
+  }
+}
+
 // How a claimed job ends; the next one, if `next` asks for it and the library gives one in the same step.
 async function end({ hold, token, how, value, reason, ms }, next = false) {
   const job = held.get(hold);
   switch (how) {
     case 'complete': return job.moveToCompleted(value, token, next);
-    case 'fail': return job.moveToFailed(new Error(reason), token, next);
-    case 'give up': return job.moveToFailed(new UnrecoverableError(reason), token, next);
+    case 'fail': return fail(job, new Error(reason), token, next);
+    case 'give up': return fail(job, new UnrecoverableError(reason), token, next);
     case 'put off': return job.moveToDelayed(now + ms, token);
     case 'put back': return job.moveToWait(token);
     case 'rate limit':
