@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import pytest
 
 from tests.bench import Bench
+from tests.ledger import Ledger
 from tests.proxy import Command, Cut, Proxy, is_script, nth
 from tests.server.process_functions import count_up
 from tests.support import seeded_random
 from toril import Handler, Job, Queue, Worker, WorkerOptions, fixed, handler
-from toril.errors import JobFailedError, JobStateError, JobTimeoutError, LockLostError
+from toril.errors import JobStateError, JobTimeoutError, LockLostError
 from toril.testing import FakeClock, eventually
 from toril.wire.connection import Server
 
 Kind: TypeAlias = Literal["coroutine", "thread", "process"]
-
-CANCELLED: Final = "cancelled: enough"
 
 
 @pytest.fixture
@@ -50,6 +48,8 @@ class Gates:
         self._begun: dict[str, asyncio.Event] = {}
         self._gates: dict[str, asyncio.Event] = {}
         self._thread_gates: dict[str, threading.Event] = {}
+        self.in_thread: set[str] = set()
+        """Jobs whose thread has begun, so that their timeout runs."""
 
     def begun(self, job_id: str) -> asyncio.Event:
         return self._begun.setdefault(job_id, asyncio.Event())
@@ -68,6 +68,7 @@ class Gates:
         return job.id
 
     def thread(self, job: Job[Any, Any]) -> str:
+        self.in_thread.add(job.id)
         assert self._thread_gates.setdefault(job.id, threading.Event()).wait(30)
         return job.id
 
@@ -79,63 +80,6 @@ class Gates:
                 return [handler(self.thread, "n", timeout="5s")]
             case "process":
                 return [handler(count_up, "n", executor="process", timeout="5s")]
-
-
-class Ledger:
-    """What was told of each job here, to be held against what the server says."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.told: dict[str, list[str]] = {}
-        worker.on("completed", lambda job, result: self._note(job.id, "completed"))
-        worker.on("failed", lambda job, error, final: self._note(job.id, str(error)) if final else None)
-
-    def _note(self, job_id: str, what: str) -> None:
-        self.told.setdefault(job_id, []).append(what)
-
-    async def check(self, jobs: list[Job[Any, Any]], queue: Queue, letters: Queue, bench: Bench) -> Counter[str]:
-        """Exactly one end of each job, and the same one everywhere. How many ended in which way."""
-        ends = await _ends(bench)
-        ways: Counter[str] = Counter()
-        with_letters: set[str] = set()
-        for job in jobs:
-            ((name, reason, previous),) = ends[job.id]
-            await job.refresh()
-            assert await job.get_state() == name
-            if name == "completed":
-                assert self.told[job.id] == ["completed"]
-                assert await job.result(timeout="5s") is not None
-                assert job.failed_reason is None or job.attempts_made > 1
-                ways["completed"] += 1
-                continue
-            assert job.failed_reason == reason
-            assert job.return_value is None
-            assert self.told.get(job.id, []) == ([reason] if previous == "active" else [])
-            with pytest.raises(JobFailedError) as caught:
-                await job.result(timeout="5s")
-            assert reason in str(caught.value)
-            ways[f"{'cancelled' if reason == CANCELLED else 'failed'} while {previous}"] += 1
-            if reason != CANCELLED:
-                with_letters.add(job.id)
-        found = [letter.job_id for letter in await letters.dead_letters.list()]
-        assert Counter(found) == Counter(with_letters)
-        assert (await queue.get_metrics("completed")).count == ways["completed"]
-        # A job that isn't running is ended by the queue, which counts nothing, as it tells nobody here.
-        assert (await queue.get_metrics("failed")).count == ways["cancelled while active"] + ways["failed while active"]
-        left = list(await bench.raw("KEYS", f"{bench.prefix}:q:*:lock") + await bench.raw("KEYS", f"{bench.keys.own}cancel:*"))
-        assert left == []
-        return ways
-
-
-async def _ends(bench: Bench) -> dict[str, list[tuple[str, str, str]]]:
-    """Of each job the events that end it: name, reason, where it was."""
-    ends: dict[str, list[tuple[str, str, str]]] = {}
-    for _, flat in await bench.raw("XRANGE", bench.keys.events, "-", "+"):
-        texts = [one.decode() for one in flat]
-        fields = dict(zip(texts[::2], texts[1::2], strict=True))
-        if fields["event"] in ("completed", "failed"):
-            end = (fields["event"], fields.get("failedReason", ""), fields["prev"])
-            ends.setdefault(fields["jobId"], []).append(end)
-    return ends
 
 
 # ── at random ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -249,7 +193,7 @@ async def test_a_thread_past_its_timeout_keeps_slot_and_lock_and_what_it_returns
     worker = Worker(queue, gates.handlers("thread"), WorkerOptions(concurrency=1, metrics="5m"))
     ledger = Ledger(worker)
     async with worker:
-        await eventually(lambda: _runs(worker))
+        await eventually(lambda: _is(late.id in gates.in_thread))
         clock.advance("5s")
         await eventually(lambda: _is(worker.running_jobs[0].cancelled.is_set()))
         assert await server.commands.call("EXISTS", queue.keys.lock(late.id)) == 1
