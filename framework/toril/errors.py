@@ -30,6 +30,7 @@
     ├── UnknownScheduleError               the application has no schedule of this name
     ├── ParentError                        a job that can't become the child of the one that it names
     ├── QueueClosedError                   used after close()
+    ├── WrongLoopError                     used from another event loop than its own       (also a RuntimeError)
     ├── QueueBusyError                     the queue is not in a state in which it could be removed
     ├── ClaimObstructedError               a key of the queue keeps its workers from claiming
     ├── JobError                           one job of one queue
@@ -325,6 +326,20 @@ class AddOutcomeUnknownError(TorilError):
         return (
             f"the reply to adding {jobs} to queue {self.queue!r} was lost ({self.reason}): the server may have added or not. "
             "Use add(…, idempotent=True), which is repeated and never adds twice, or give the job a job_id and add again."
+        )
+
+
+class WrongLoopError(TorilError, RuntimeError):
+    """A job or queue was used from another event loop than the one that its connection belongs to; nothing was sent."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__(server)
+        self.server = server
+
+    def __str__(self) -> str:
+        return (
+            f"The connection to {self.server} belongs to another event loop than the one that runs here. Don't use asyncio.run() in a "
+            "thread for a job or queue: make the handler `async def`, and give what blocks to asyncio.to_thread()."
         )
 
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from toril import DelayedError, Job, JobDef, Queue, Worker, WorkerOptions, custom, fixed, handler
-from toril.errors import InvalidDurationError
+from toril.errors import InvalidDurationError, WrongLoopError
 from toril.queues.backoff import BackoffStrategy
 from toril.testing import FakeClock, eventually
 from toril.wire.connection import Server
@@ -453,3 +453,18 @@ async def test_an_error_of_a_thread_past_its_timeout_does_not_count_either(queue
         await worker.wait_until_idle()
     await job.refresh()
     assert "timeout of 5000 ms" in str(job.failed_reason)
+
+
+async def test_progress_reported_by_a_thread_on_a_loop_of_its_own_is_refused_at_once(queue: Queue) -> None:
+    raised: list[str] = []
+
+    def handle(job: Job) -> None:
+        with pytest.raises(WrongLoopError) as caught:
+            asyncio.run(asyncio.wait_for(job.update_progress(50), 5))
+        raised.append(str(caught.value))
+
+    job = await queue.add("work", {})
+    await drain(queue, handle)
+    assert len(raised) == 1
+    assert "belongs to another event loop" in raised[0]
+    assert (await queue.get_job(job.id)).progress != 50  # nothing was sent

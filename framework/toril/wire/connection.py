@@ -30,6 +30,7 @@ from toril.errors import (
     ServerRefusedError,
     ServerTooOldError,
     ServerUnreachableError,
+    WrongLoopError,
 )
 from toril.wire.address import ServerAddress, ServerKind
 from toril.wire.codec import id_text
@@ -102,6 +103,7 @@ class Connection:
             ServerUnreachableError: no connection could be made; nothing was sent.
             ReplyLostError: the connection broke after the command was sent.
             ServerRefusedError, ServerTooOldError: while connecting.
+            WrongLoopError: the connection stands, and belongs to another event loop; nothing was sent.
             redis.exceptions.ResponseError: the server's own error.
         """
         loop = asyncio.get_running_loop()
@@ -149,6 +151,8 @@ class Connection:
         line = self._line
         if line is None or not line.is_open:
             line = await self._connect()
+        if line.reader.get_loop() is not asyncio.get_running_loop():
+            raise WrongLoopError(str(self.address))  # its reply would wake nobody here: the caller would wait for ever
         return await line.call(args, block_ms)
 
     def _check_open(self) -> None:
