@@ -231,6 +231,17 @@ async def test_a_flow_whose_reply_is_lost_is_not_added_twice(toril_server_url: s
             assert await images.get_waiting_count() == 1
 
 
+async def test_parents_whose_last_children_are_drained_run_in_bullmqs_order(
+    flows: FlowProducer, images: Queue, prefix: str, server: Server
+) -> None:
+    """Delayed children go before prioritized ones."""
+    late = await flows.add(flow_job("late", queue="videos", children=[flow_job("a", queue="images", priority=1)]))
+    early = await flows.add(flow_job("early", queue="videos", children=[flow_job("a", queue="images", delay="1h")]))
+    await images.drain(delayed=True)
+    async with Queue("videos", prefix=prefix, server=server) as videos:
+        assert [job.id for job in await videos.get_waiting()] == [late.job.id, early.job.id]
+
+
 @pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.AFTER, Cut.LATE])
 async def test_an_idempotent_flow_is_added_again_and_only_once(toril_server_url: str, prefix: str, cut: Cut) -> None:
     async with Proxy(toril_server_url) as proxy, FlowProducer(prefix=prefix, url=proxy.url) as flows:

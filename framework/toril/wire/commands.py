@@ -221,7 +221,7 @@ class QueueCommands(JobCommands):
     async def drain(self, *, delayed: bool) -> int:
         """Remove all jobs that wait, with the delayed ones if asked; how many (wire §3.12)."""
         removed = 0
-        for state in ("wait", "paused", "prioritized", *(("delayed",) if delayed else ())):
+        for state in ("wait", "paused", *(("delayed",) if delayed else ()), "prioritized"):  # the order in which parents run then
             passed = 0
             while passed >= 0:
                 count, passed = await self._commands.run(scripts.load("drain"), self._bases, state, CLEAN_BATCH, passed)
