@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from typing import TypeAlias
@@ -67,6 +68,8 @@ def _parse(text: str, option: str) -> int:
     if not compact or position != len(compact):
         hint = _bare_number(compact) if re.fullmatch(r"\d+(\.\d+)?", compact) else 'write for example "250ms", "5s" or "1h30m"'
         raise InvalidDurationError(option, text, f"not a duration: {hint}")
+    if math.isinf(total):
+        raise InvalidDurationError(option, text, "too long to be counted")
     return round(total)
 
 

@@ -60,3 +60,8 @@ def test_what_is_formatted_reads_back(ms: int) -> None:
 def test_none_stays_none() -> None:
     assert optional_ms(None, "x") is None
     assert optional_ms("1s", "x") == 1_000
+
+
+def test_a_number_with_hundreds_of_digits_is_no_duration() -> None:
+    with pytest.raises(InvalidDurationError, match="too long to be counted"):
+        to_ms("9" * 400 + "d", "delay")
