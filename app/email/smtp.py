@@ -22,6 +22,7 @@ from app.email.smtp_url import SmtpServer
 from toril.clock import Clock, SystemClock
 from toril.errors import UnrecoverableError
 from toril.telemetry import get_logger
+from toril.units import format_ms
 
 log = get_logger(__name__)
 
@@ -118,7 +119,9 @@ class SmtpEmailProvider:
         except aiosmtplib.SMTPResponseException as error:
             raise MailServerUnavailableError(self._server.address, f"{error.code} {error.message}") from error
         except TimeoutError as error:
-            raise MailServerUnavailableError(self._server.address, f"no answer within {self._timeout_s:g} s") from error
+            raise MailServerUnavailableError(
+                self._server.address, f"no answer within {format_ms(round(self._timeout_s * 1_000))}"
+            ) from error
         except (aiosmtplib.SMTPException, OSError) as error:
             raise MailServerUnavailableError(self._server.address, str(error) or type(error).__name__) from error
 

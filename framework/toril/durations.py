@@ -8,11 +8,12 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from toril.errors import InvalidDurationError
+from toril.units import UNIT_MS
 
 Duration: TypeAlias = timedelta | str
 """A `timedelta`, or text made of numbers and units: `"250ms"`, `"5s"`, `"1h30m"`, `"1.5d"`. Never a bare number."""
 
-_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_EXAMPLES = 'write for example "250ms", "5s" or "1h30m"'
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)", re.ASCII)
 
 
@@ -30,7 +31,7 @@ def to_ms(value: Duration, option: str) -> int:
     elif isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers pass numbers
         ms = _parse(value, option)
     else:
-        raise InvalidDurationError(option, value, _bare_number(value))
+        raise InvalidDurationError(option, value, _no_duration(value))
     if ms < 0:
         raise InvalidDurationError(option, value, "a duration can't be negative")
     return ms
@@ -41,20 +42,6 @@ def optional_ms(value: Duration | None, option: str) -> int | None:
     return None if value is None else to_ms(value, option)
 
 
-def format_ms(ms: int) -> str:
-    """Write milliseconds as the shortest text that `to_ms` reads back.
-
-    >>> format_ms(90_000), format_ms(0)
-    ('1m30s', '0s')
-    """
-    rest, parts = ms, ""
-    for unit in ("d", "h", "m", "s", "ms"):
-        count, rest = divmod(rest, _UNIT_MS[unit])
-        if count:
-            parts += f"{count}{unit}"
-    return parts or "0s"
-
-
 def _parse(text: str, option: str) -> int:
     compact = text.strip().lower()
     if compact.startswith("-"):
@@ -63,10 +50,10 @@ def _parse(text: str, option: str) -> int:
     for part in _PART.finditer(compact):
         if compact[position : part.start()].strip():
             break
-        total += float(part[1]) * _UNIT_MS[part[2]]
+        total += float(part[1]) * UNIT_MS[part[2]]
         position = part.end()
     if not compact or position != len(compact):
-        hint = _bare_number(compact) if re.fullmatch(r"\d+(\.\d+)?", compact) else 'write for example "250ms", "5s" or "1h30m"'
+        hint = _bare_number(compact) if re.fullmatch(r"\d+(\.\d+)?", compact) else _EXAMPLES
         raise InvalidDurationError(option, text, f"not a duration: {hint}")
     if math.isinf(total):
         raise InvalidDurationError(option, text, "too long to be counted")
@@ -75,3 +62,7 @@ def _parse(text: str, option: str) -> int:
 
 def _bare_number(value: object) -> str:
     return f'a bare number has no unit: write "{value}s" or "{value}ms" (or a timedelta)'
+
+
+def _no_duration(value: object) -> str:
+    return _bare_number(value) if isinstance(value, (int, float)) else f"not a duration: {_EXAMPLES}"

@@ -67,6 +67,8 @@ import signal
 from collections.abc import Sequence
 from datetime import timedelta
 
+from toril.units import format_duration, format_ms
+
 
 class TorilError(Exception):
     """Base of all errors of this library."""
@@ -516,7 +518,10 @@ class JobFailedError(JobError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{super().__str__()} failed: {self.reason}"
+        subject, reason = super().__str__(), self.reason
+        if reason.startswith(f"{subject} "):  # one of ours, which names the job itself
+            reason = f"it {reason.removeprefix(subject).lstrip()}"
+        return f"{subject} failed: {reason}"
 
 
 class JobRemovedError(JobError):
@@ -535,7 +540,9 @@ class ResultTimeoutError(JobError, TimeoutError):
         self.timeout_ms, self.state = timeout_ms, state
 
     def __str__(self) -> str:
-        return f"{super().__str__()} has not ended within {self.timeout_ms} ms (state: {self.state}). Does a worker run for the queue?"
+        return (
+            f"{super().__str__()} has not ended within {format_ms(self.timeout_ms)} (state: {self.state}). Does a worker run for the queue?"
+        )
 
 
 class JobTimeoutError(JobError, TimeoutError):
@@ -547,7 +554,7 @@ class JobTimeoutError(JobError, TimeoutError):
         self.timeout_ms = timeout_ms
 
     def __str__(self) -> str:
-        return f"{super().__str__()} ran longer than its timeout of {self.timeout_ms} ms"
+        return f"{super().__str__()} ran longer than its timeout of {format_ms(self.timeout_ms)}"
 
 
 class ChildProcessStartError(JobError):
@@ -630,7 +637,7 @@ class JobExpiredError(JobError):
         self.late_ms = late_ms
 
     def __str__(self) -> str:
-        return f"{super().__str__()} expired {self.late_ms} ms before a worker took it, and was not run"
+        return f"{super().__str__()} expired {format_ms(self.late_ms)} before a worker took it, and was not run"
 
 
 class DeadLetterError(JobError):
@@ -684,7 +691,7 @@ class DelayedError(JobSignal):
         self.delay, self.message = delay, message
 
     def __str__(self) -> str:
-        return self.message or f"run again in {self.delay}"
+        return self.message or f"run again in {format_duration(self.delay)}"
 
 
 class WaitingError(JobSignal):
@@ -713,4 +720,4 @@ class RateLimitError(JobSignal):
         self.duration = duration
 
     def __str__(self) -> str:
-        return "rate limit exceeded" if self.duration is None else f"rate limit exceeded; again in {self.duration}"
+        return "rate limit exceeded" if self.duration is None else f"rate limit exceeded; again in {format_duration(self.duration)}"

@@ -80,7 +80,7 @@ def test_in_a_file_its_output_is_plain_lines_and_a_table_with_the_names_of_all_f
     assert "refused twice: completed after 3 attempts" in progress
     assert "paused: emails holds 1 waiting job back" in progress
     assert "cancelled: shown in the demo" in results
-    assert "timeout of 500 ms" in results
+    assert "timeout of 500ms" in results
     named = re.findall(r"\S+\.eml", results)
     assert len(named) == len(GROUPS) - len(FAILED) - 1  # a report names its recipients instead
     for name in named:

@@ -203,7 +203,7 @@ async def test_a_thread_past_its_timeout_keeps_slot_and_lock_and_what_it_returns
         await worker.wait_until_idle()
         await worker.listeners.wait_until_quiet()
     assert await ledger.check([late, other], queue, letters, Bench(server, prefix)) == {"failed while active": 1, "completed": 1}
-    assert "ran longer than its timeout of 5000 ms" in ledger.told[late.id][0]
+    assert "ran longer than its timeout of 5s" in ledger.told[late.id][0]
 
 
 # ── handlers that swallow their cancellation ──────────────────────────────────────────────────────────────────

@@ -93,7 +93,7 @@ def test_a_server_that_cant_be_executed_is_named(folder: Path, tmp_path: Path) -
 def test_a_server_that_never_answers_is_given_up_and_stopped(folder: Path, script: Script, tmp_path: Path) -> None:
     hangs = script(f"echo $$ > {tmp_path}/pid; exec sleep 600")
     error = refusal(EmbeddedServer(folder, binary=hangs, start_timeout="300ms"))
-    assert "does not answer within 300 ms" in error.reason
+    assert "does not answer within 300ms" in error.reason
     pid = int((tmp_path / "pid").read_text())
     eventually_now(lambda: assert_no_process(pid))
     with EmbeddedServer(folder) as server:
@@ -114,7 +114,7 @@ def test_a_start_that_somebody_else_never_finishes_is_not_waited_for_for_ever(fo
     with (folder / "start.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         error = refusal(EmbeddedServer(folder, start_timeout="50ms"))
-    assert "another process has held start.lock for 50 ms" in error.reason
+    assert "another process has held start.lock for 50ms" in error.reason
     assert "fuser" in error.fix
 
 

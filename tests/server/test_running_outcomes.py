@@ -379,7 +379,7 @@ async def test_the_jobs_timeout_goes_before_the_handlers(queue: Queue, clock: Fa
         clock.advance("1s")
         await worker.wait_until_idle()
     await job.refresh()
-    assert "timeout of 1000 ms" in str(job.failed_reason)
+    assert "timeout of 1s" in str(job.failed_reason)
 
 
 async def test_an_error_while_cleaning_up_after_the_timeout_is_the_attempts(queue: Queue, clock: FakeClock) -> None:
@@ -433,7 +433,7 @@ async def test_a_thread_past_its_timeout_holds_slot_and_lock_until_it_returns(qu
         await worker.wait_until_idle()
     await job.refresh()
     assert (await job.get_state(), job.attempts_made, job.return_value) == ("failed", 1, None)
-    assert "timeout of 5000 ms" in str(job.failed_reason)
+    assert "timeout of 5s" in str(job.failed_reason)
     await next_job.refresh()
     assert (await next_job.get_state(), next_job.return_value) == ("completed", "result")
 
@@ -452,7 +452,7 @@ async def test_an_error_of_a_thread_past_its_timeout_does_not_count_either(queue
         clock.advance("5s")
         await worker.wait_until_idle()
     await job.refresh()
-    assert "timeout of 5000 ms" in str(job.failed_reason)
+    assert "timeout of 5s" in str(job.failed_reason)
 
 
 async def test_progress_reported_by_a_thread_on_a_loop_of_its_own_is_refused_at_once(queue: Queue) -> None:

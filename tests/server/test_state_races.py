@@ -322,4 +322,4 @@ async def test_a_job_runs_at_the_last_moment_of_its_time_and_expires_at_the_next
     async with race.worker() as worker:
         await race.finish(worker)
     assert await race.check([in_time, late]) == {"completed": 1, "failed while active": 1}
-    assert "expired 1 ms before" in (late.failed_reason or "")
+    assert "expired 1ms before" in (late.failed_reason or "")

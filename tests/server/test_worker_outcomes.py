@@ -274,7 +274,7 @@ async def test_a_handler_that_takes_too_long_is_cancelled_and_has_failed(queue: 
         await worker.wait_until_idle()
     await job.refresh()
     assert (await job.get_state(), job.attempts_made) == ("failed", 1)
-    assert "longer than its timeout of 5000 ms" in str(job.failed_reason)
+    assert "longer than its timeout of 5s" in str(job.failed_reason)
 
 
 async def test_a_handlers_own_timeout_error_is_not_the_jobs(queue: Queue) -> None:

@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toril.durations import format_ms, optional_ms, to_ms
-from toril.errors import InvalidDurationError
+from toril.durations import optional_ms, to_ms
+from toril.errors import (
+    DelayedError,
+    InvalidDurationError,
+    JobExpiredError,
+    JobFailedError,
+    JobTimeoutError,
+    RateLimitError,
+    ResultTimeoutError,
+)
+from toril.units import format_ms
 
 
 @pytest.mark.parametrize(
@@ -65,3 +74,25 @@ def test_none_stays_none() -> None:
 def test_a_number_with_hundreds_of_digits_is_no_duration() -> None:
     with pytest.raises(InvalidDurationError, match="too long to be counted"):
         to_ms("9" * 400 + "d", "delay")
+
+
+def test_what_is_neither_number_nor_text_is_told_what_to_write() -> None:
+    nothing: Any = None
+    with pytest.raises(InvalidDurationError) as caught:
+        to_ms(nothing, "timeout")
+    assert str(caught.value) == 'timeout=None: not a duration: write for example "250ms", "5s" or "1h30m"'
+
+
+def test_errors_tell_durations_as_people_write_them() -> None:
+    assert str(JobTimeoutError("1", "q", 5_000)).endswith("its timeout of 5s")
+    assert "expired 1m30s before" in str(JobExpiredError("1", "q", 90_000))
+    assert "within 250ms " in str(ResultTimeoutError("1", "q", 250))
+    assert str(DelayedError(timedelta(minutes=1.5))) == "run again in 1m30s"
+    assert str(RateLimitError(timedelta(hours=2))) == "rate limit exceeded; again in 2h"
+
+
+def test_the_failure_of_a_job_names_it_once() -> None:
+    failed = JobFailedError("1", "emails", str(JobTimeoutError("1", "emails", 5_000)))
+    assert str(failed) == "job 1 of queue 'emails' failed: it ran longer than its timeout of 5s"
+    other = JobFailedError("1", "emails", str(JobTimeoutError("11", "emails", 5_000)))
+    assert str(other) == "job 1 of queue 'emails' failed: job 11 of queue 'emails' ran longer than its timeout of 5s"

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from toril.clock import Clock
 from toril.di.providers import FactoryKind, FactoryProvider
-from toril.durations import format_ms
+from toril.units import format_ms
 
 T = TypeVar("T")
 

@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from toril.clock import SystemClock
 from toril.errors import EmbeddedServerError
+from toril.units import format_ms
 
 _PAUSES_MS: Final = (1,) * 5 + (2,) * 50 + (10,) * 50 + (50,)
 
@@ -92,7 +93,7 @@ class FileLock:
             if not deadline.pause():
                 raise EmbeddedServerError(
                     str(self.path.parent),
-                    f"another process has held {self.path.name} for {deadline.limit_ms} ms: it is starting or stopping the server",
+                    f"another process has held {self.path.name} for {format_ms(deadline.limit_ms)}: it is starting or stopping the server",
                     f"Try again; if that doesn't help, find the process that holds it (`fuser {self.path}`) and end it.",
                 )
 

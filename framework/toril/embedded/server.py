@@ -24,6 +24,7 @@ from toril.embedded.folder import ServerFolder, default_folder
 from toril.embedded.locks import Deadline, FileLock, is_locked
 from toril.embedded.probe import Answer, configured_port, ping
 from toril.errors import EmbeddedServerError, QueueClosedError, SettingsError
+from toril.units import format_ms
 
 PORT_VARIABLE: Final = "TORIL_EMBEDDED_PORT"
 
@@ -182,7 +183,7 @@ class EmbeddedServer:
             if not deadline.pause():
                 raise EmbeddedServerError(
                     str(self.folder),
-                    f"a server runs, but does not answer within {deadline.limit_ms} ms",
+                    f"a server runs, but does not answer within {format_ms(deadline.limit_ms)}",
                     f"Look into {self._files.log}; end it (`fuser {self._files.server_lock}` finds it), {_OR_YOUR_OWN}.",
                 )
         return answer
@@ -202,7 +203,7 @@ class EmbeddedServer:
             if not deadline.pause():
                 raise EmbeddedServerError(
                     str(self.folder),
-                    f"the server has not read its data within {deadline.limit_ms} ms",
+                    f"the server has not read its data within {format_ms(deadline.limit_ms)}",
                     f"Look into {self._files.log}; try again later, {_OR_YOUR_OWN}.",
                 )
 

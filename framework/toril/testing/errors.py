@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toril.durations import format_ms
 from toril.errors import TorilError
+from toril.units import format_ms
 
 
 class TestKitError(TorilError):

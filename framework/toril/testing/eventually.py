@@ -8,6 +8,7 @@ from typing import TypeVar, cast, overload
 
 from toril.clock import real_sleep
 from toril.durations import Duration, to_ms
+from toril.units import format_duration
 
 T = TypeVar("T")
 
@@ -35,6 +36,6 @@ async def eventually(probe: Callable[[], T | Awaitable[T]], *, timeout: Duration
             return await cast("Awaitable[T]", found) if isinstance(found, Awaitable) else found
         except AssertionError as error:
             if loop.time() > give_up_at:
-                error.add_note(f"still so after {timeout}")
+                error.add_note(f"still so after {format_duration(timeout)}")
                 raise
         await real_sleep(_PAUSE_MS)  # nothing could wake us: the probe may look anywhere

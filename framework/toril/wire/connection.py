@@ -32,6 +32,7 @@ from toril.errors import (
     ServerUnreachableError,
     WrongLoopError,
 )
+from toril.units import format_ms
 from toril.wire.address import ServerAddress, ServerKind
 from toril.wire.codec import id_text
 from toril.wire.keys import QueueKeys
@@ -396,5 +397,5 @@ def _connect_error(address: ServerAddress, error: BaseException) -> ServerError:
     if isinstance(error, refused):  # NOPERM, NOAUTH, WRONGPASS, unknown database
         return ServerRefusedError(str(address), str(error))
     if isinstance(error, TimeoutError):
-        return ServerUnreachableError(str(address), f"no answer within {CONNECT_TIMEOUT_MS} ms")
+        return ServerUnreachableError(str(address), f"no answer within {format_ms(CONNECT_TIMEOUT_MS)}")
     return ServerUnreachableError(str(address), reason_of(error))

@@ -31,6 +31,7 @@ from toril.errors import (
 from toril.queues.job import Job
 from toril.queues.queue import Queue
 from toril.telemetry.logs import chosen_logging, get_logger
+from toril.units import format_ms
 from toril.wire.codec import from_json
 from toril.worker.child_process import ChildProcess
 from toril.worker.frames import Message, as_bytes, record_message
@@ -107,7 +108,7 @@ class Children:
 
     async def _set_up(self, child: ChildProcess, program: ChildProgram, job: Job[Any, Any]) -> None:
         """Let it make its application. All that may be secret goes through the pipe."""
-        queue, reason = self._queue, f"it was not ready within {START_LIMIT_S:.0f} s"
+        queue, reason = self._queue, f"it was not ready within {format_ms(round(START_LIMIT_S * 1_000))}"
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 answer = await child.ask(
