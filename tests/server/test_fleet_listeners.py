@@ -174,10 +174,10 @@ async def test_the_annotation_of_an_event_is_checked_at_start_as_those_of_handle
     told = {error.processor: error for error in caught.value.errors if isinstance(error, InvalidProcessorError)}
     assert set(told) == {"Mistyped.completed", "Mistyped.several", "Mistyped.failed", "Mistyped.drained"}
     assert told["Mistyped.completed"].reason == (
-        "`event: FailedEvent` does not fit @on_global_queue_completed, which is called with a CompletedEvent: "
-        "write `event: CompletedEvent` (from toril.queues.events)"
+        "`event: FailedEvent` does not fit @on_global_queue_completed, which is called with (event: CompletedEvent): "
+        "write `event: CompletedEvent` there (from toril.queues.events)"
     )
-    assert "called with a PausedEvent" in told["Mistyped.several"].reason
+    assert "called with (event: PausedEvent)" in told["Mistyped.several"].reason
     assert "`job: Job` does not fit @on_global_queue_failed" in told["Mistyped.failed"].reason
     assert "'Nowhere'" in told["Mistyped.drained"].reason
     assert "test_fleet_listeners.py:" in told["Mistyped.drained"].place

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Sequence
 
 from toril.callables import line_of
-from toril.di import DIError, Graph, own_metadata, token_name
+from toril.di import DIError, Graph, own_metadata, place_of, token_name
 from toril.di.tokens import is_token, plain_token
 from toril.errors import ProcessorError, TorilError
 from toril.modules.child_programs import child_modules
@@ -21,9 +21,10 @@ from toril.modules.errors import (
     UnregisteredQueueError,
 )
 from toril.modules.explorer import HandlerMethod, Processor, find_processors
+from toril.modules.listener_checks import local_arguments, misfits
 from toril.modules.tokens import queue_hint
 from toril.modules.workers import handler_of
-from toril.queues.listeners import LISTENER_ARGUMENTS, WITH_JOB
+from toril.queues.listeners import WITH_JOB
 from toril.worker.processor import Handler, Registry
 
 
@@ -109,7 +110,9 @@ def _conflict(queue: str, first: HandlerMethod, second: HandlerMethod) -> Handle
 
 def _check_listeners(graph: Graph, processor: Processor) -> Iterator[DIError]:
     for method, event in processor.listeners:
-        yield from _check_call(processor, method, LISTENER_ARGUMENTS[event])
+        for reason in misfits(processor.cls, method, f"@on_queue_{event}", local_arguments(event), processor.metadata.names):
+            place = str(place_of(getattr(processor.cls, method)))
+            yield InvalidProcessorError(f"{processor.cls.__name__}.{method}", place, reason)
     lonely = [method for method, event in processor.listeners if event not in WITH_JOB]
     chain = graph.job_chain(processor.binding)
     if lonely and chain:
@@ -124,16 +127,6 @@ def _check_children(graph: Graph, processor: Processor) -> Iterator[DIError]:
             child_modules(graph, processor.binding)
         except ValueError as error:
             yield NotInChildError(f"{processor.cls.__name__}.{there[0].method}", str(there[0].metadata.place), str(error))
-
-
-def _check_call(processor: Processor, method: str, arguments: tuple[str, ...]) -> Iterator[DIError]:
-    """Whether a method can be called with these arguments."""
-    is_unbound = inspect.isfunction(inspect.getattr_static(processor.cls, method))
-    try:
-        inspect.signature(getattr(processor.cls, method)).bind(*(("self",) if is_unbound else ()), *arguments)
-    except TypeError:
-        written = f"{method}(self, {', '.join(arguments)})"
-        yield InvalidProcessorError(f"{processor.cls.__name__}.{method}", processor.place, f"it is called as {written}: write it so")
 
 
 def _check_options(queue: str, processors: Iterable[Processor]) -> Iterator[DIError]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import inspect
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from inspect import Parameter
 from typing import Any, cast
 
 from toril.callables import call_off_loop
@@ -17,19 +15,17 @@ from toril.cancellation import finished, run_to_end
 from toril.clock import real_sleep
 from toril.di import ApplicationContext, Binding, DIError, Graph, Scope, own_metadata
 from toril.di.providers import InjectableMetadata
-from toril.errors import ProcessorError
 from toril.modules.decorators import ProcessorMetadata
 from toril.modules.errors import InvalidProcessorError, NoJobHereError, UnregisteredQueueError
 from toril.modules.fleet_decorators import FleetMetadata, fleet_listeners_in
+from toril.modules.listener_checks import fleet_arguments, misfits
 from toril.modules.tokens import QueueToken, queue_hint
 from toril.queues.event_stream import QueueEvents
 from toril.queues.events import QueueEvent
 from toril.queues.listeners import EventContext, Listener, ListenerCalls
 from toril.queues.queue import Queue
-from toril.queues.type_fit import fits
 from toril.telemetry.logs import get_logger
 from toril.wire.connection import backoff_ms
-from toril.worker.signature import read_first
 
 log = get_logger(__name__)
 
@@ -48,6 +44,12 @@ class FleetListener:
         """The queue that it says, or that its class processes; None: neither."""
         own = own_metadata(self.cls, ProcessorMetadata)
         return self.metadata.queue or (None if own is None else own.queue)
+
+    @property
+    def names(self) -> Mapping[str, Any]:
+        """What annotations of its class may name besides what its file can see."""
+        own = own_metadata(self.cls, InjectableMetadata)
+        return {} if own is None or own.namespace is None else own.namespace.names
 
     @property
     def place(self) -> str:
@@ -75,32 +77,11 @@ def check_fleet_listeners(graph: Graph) -> Iterator[DIError]:
             yield InvalidProcessorError(name, place, reason)
         elif (hint := queue_hint(one.queue, graph.tokens())) is not None:
             yield UnregisteredQueueError(name, one.queue, place, hint)
-        is_unbound = inspect.isfunction(inspect.getattr_static(one.cls, one.method))
-        try:
-            inspect.signature(getattr(one.cls, one.method)).bind(*(("self",) if is_unbound else ()), "event")
-        except TypeError:
-            yield InvalidProcessorError(name, place, f"it is called as {one.method}(self, event): write it so")
-        else:
-            yield from (InvalidProcessorError(name, place, reason) for reason in _disagreements(one, skip_self=is_unbound))
+        decorator = f"@on_global_queue_{one.metadata.event.event_name}"
+        for reason in misfits(one.cls, one.method, decorator, fleet_arguments(one.metadata.event), one.names):
+            yield InvalidProcessorError(name, place, reason)
         if chain := graph.job_chain(one.binding):
             yield NoJobHereError(one.cls.__name__, one.method, tuple(binding.name for binding in chain), place)
-
-
-def _disagreements(one: FleetListener, *, skip_self: bool) -> Iterator[str]:
-    """What is wrong with the annotation of its event."""
-    names = own_metadata(one.cls, InjectableMetadata)
-    seen: Mapping[str, Any] = {} if names is None or names.namespace is None else names.namespace.names
-    try:
-        written, hint = read_first(getattr(one.cls, one.method), skip_self=skip_self, names=seen)
-    except ProcessorError as error:
-        yield error.reason
-        return
-    event = one.metadata.event
-    if hint is not Parameter.empty and not fits(event, hint):
-        yield (
-            f"`{written}` does not fit @on_global_queue_{event.event_name}, which is called with a {event.__name__}: "
-            f"write `event: {event.__name__}` (from toril.queues.events)"
-        )
 
 
 class Fleet:

@@ -144,16 +144,13 @@ def read_handler(call: Callable[..., Any], *, skip_self: bool = False, names: Ma
     return HandlerSignature(tuple(parameters), given, said, is_awaitable, data_hint)
 
 
-def read_first(call: Callable[..., Any], *, skip_self: bool = False, names: Mapping[str, Any] | None = None) -> tuple[str, Any]:
-    """The first parameter of a function as it is written, and what its annotation stands for (`Parameter.empty` without one).
+def read_parameter(call: Callable[..., Any], parameter: Parameter, names: Mapping[str, Any] | None = None) -> tuple[str, Any]:
+    """A parameter of a function as it is written, and what its annotation stands for (`Parameter.empty` without one).
 
     Raises:
         ProcessorError: the annotation can't be read.
     """
-    parameters = list(inspect.signature(call).parameters.values())[1 if skip_self else 0 :]
-    if not parameters:
-        return "", Parameter.empty
-    return f"{parameters[0].name}: {_text(parameters[0].annotation)}", _Reader(call, names or {}).hint_of(parameters[0].annotation)
+    return f"{parameter.name}: {_text(parameter.annotation)}", _Reader(call, names or {}).hint_of(parameter.annotation)
 
 
 class _Reader:
