@@ -452,15 +452,15 @@ class JobNotFoundError(JobError):
 
 
 class JobStateError(JobError):
-    """The job is not in a state that allows what was asked."""
+    """The job is not in a state that allows what was asked; `actual` is the one that it was found in right after that."""
 
-    def __init__(self, job_id: str, queue: str, expected: str, actual: str = "another state") -> None:
+    def __init__(self, job_id: str, queue: str, expected: str, actual: str = "in another state") -> None:
         super().__init__(job_id, queue)
         self.args = (job_id, queue, expected, actual)
         self.expected, self.actual = expected, actual
 
     def __str__(self) -> str:
-        return f"{super().__str__()} is in {self.actual}; this needs it to be {self.expected}"
+        return f"{super().__str__()} is {self.actual}; this needs it to be {self.expected}"
 
 
 class LockLostError(JobError):

@@ -105,7 +105,7 @@ async def test_a_job_that_has_ended_or_never_was_cant_be_cancelled(queue: Queue)
     job = await queue.add("a")
     async with Worker(queue, nothing) as worker:
         await worker.wait_until_idle()
-    with pytest.raises(JobStateError):
+    with pytest.raises(JobStateError, match=" is completed; this needs it to be one that has not ended"):
         await queue.cancel(job.id)
     with pytest.raises(JobNotFoundError):
         await queue.cancel("4711")

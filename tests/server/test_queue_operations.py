@@ -55,6 +55,10 @@ async def test_a_delayed_job_can_be_promoted_once(queue: Queue) -> None:
     with pytest.raises(JobStateError) as caught:
         await job.promote()
     assert (caught.value.expected, caught.value.job_id) == ("delayed", job.id)
+    assert str(caught.value) == f"job {job.id} of queue '{queue.name}' is waiting; this needs it to be delayed"
+    await job.remove()
+    with pytest.raises(JobStateError, match="is in no state"):
+        await job.promote()
 
 
 async def test_a_delayed_jobs_time_can_be_changed(queue: Queue, clock: FakeClock) -> None:
@@ -96,7 +100,7 @@ async def test_a_failed_job_runs_again_with_fresh_attempts_if_asked(queue: Queue
     assert (job.attempts_made, job.attempts_started) == (0, 0)
     with pytest.raises(JobStateError) as caught:
         await job.retry("completed")
-    assert caught.value.expected == "completed"
+    assert (caught.value.expected, caught.value.actual) == ("completed", "waiting")
 
 
 async def test_all_failed_jobs_can_run_again_at_once(queue: Queue, clock: FakeClock) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from toril.errors import JobNotFoundError
+from toril.errors import JobNotFoundError, JobStateError, ServerError
 from toril.wire import replies, scripts
 from toril.wire.endings import sendable
 from toril.wire.jobs import NewJob
@@ -94,7 +95,11 @@ class JobCommands(QueueReads):
             raise JobNotFoundError(job_id, self.keys.queue)
         reply: Any = await self._commands.run(scripts.load(script), self._bases, job_id, *args, repeatable=repeatable)
         if isinstance(reply, int) and reply < 0:
-            raise replies.job_error(reply, job_id, self.keys.queue, expected)
+            error = replies.job_error(reply, job_id, self.keys.queue, expected)
+            if reply == replies.WRONG_STATE:
+                with suppress(ServerError):  # what went wrong is known already, and this only adds to it
+                    error = JobStateError(job_id, self.keys.queue, expected, replies.state_text(await self.get_state(job_id)))
+            raise error
         return reply
 
     async def drop_child_link(self, job_id: str) -> bool:

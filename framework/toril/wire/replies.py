@@ -71,6 +71,11 @@ def job_error(code: int, job_id: str, queue: str, expected: str = "active") -> J
             raise ValueError(f"unknown result code {code} for job {job_id} of queue {queue!r}: are two versions of Toril mixed?")
 
 
+def state_text(key: str) -> str:
+    """How an error names the state whose jobs this key holds (as `get_state` returns it)."""
+    return {"wait": "waiting", "paused": "waiting", "unknown": "in no state (it never was, or was removed)"}.get(key, key)
+
+
 def no_room_error(letter_id: str, queue: str, reply: Sequence[Any]) -> DeadLetterError:
     """Why a letter isn't replayed: -13 and what keeps its job's queue from taking the job."""
     problem = bytes(reply[1]).decode("utf-8", "replace")
