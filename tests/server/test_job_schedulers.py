@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.proxy import Cut, Proxy, is_script, nth
-from toril import Job, JobOptions, Queue, Worker, WorkerOptions
+from toril import DelayedError, Job, JobOptions, Queue, Worker, WorkerOptions
 from toril.errors import InvalidCronError, InvalidOptionError, SchedulerNotFoundError
 from toril.queues.job_schedulers import ScheduleRule
+from toril.queues.states import JobState
 from toril.testing import FakeClock, eventually
 from toril.wire.connection import Server
 
@@ -218,3 +219,25 @@ async def test_a_template_holds_what_was_said_and_no_default(queue: Queue, serve
     first = await queue.job_schedulers.upsert("beat", rule, options=JobOptions(priority=3))
     record = await server.commands.call("HGET", queue.keys.scheduler("beat"), "opts")
     assert (record, b"attempts" in first.record.opts, b"offset" in first.record.opts) == (b'{"priority":3}', False, False)
+
+
+@pytest.mark.parametrize(("options", "state"), [(JobOptions(), "waiting"), (JobOptions(priority=3), "prioritized")])
+async def test_cleaning_leaves_a_schedulers_next_run_and_takes_earlier_ones(
+    queue: Queue, clock: FakeClock, options: JobOptions, state: JobState
+) -> None:
+    first = await queue.job_schedulers.upsert("beat", ScheduleRule(every="1m"), options=options)
+    assert await queue.clean("0s", state=state) == []
+
+    async def handle(job: Job) -> None:
+        raise DelayedError("5m")  # so that it waits for its second start beside the next run
+
+    async with Worker(queue, handle) as worker:
+        await worker.wait_until_idle()
+    clock.advance("1m")
+    second = f"repeat:beat:{START + 60_000}"
+    assert await queue.clean("0s", state="delayed") == [first.id]
+    assert await queue.promote_jobs() == 1
+    assert await queue.clean("0s", state="waiting") == []
+    assert await queue.find_state(second) == "waiting"
+    assert await queue.job_schedulers.remove("beat")
+    assert await queue.clean("0s", state="waiting") == [second]

@@ -109,7 +109,7 @@ class QueueOperations:
     async def clean(self, grace: Duration, *, limit: int | None = None, state: JobState = "completed") -> list[str]:
         """Remove jobs of one state that are older than `grace`; their ids.
 
-        Of ended jobs the end counts, of others when they were taken or added. Running jobs and a scheduler's iterations stay.
+        Of ended jobs the end counts, of others when they were taken or added. Running jobs and a scheduler's next run stay.
 
         Args:
             grace: how old they must be; `"0s"` removes all.

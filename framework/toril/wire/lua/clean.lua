@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 --[[ clean
-Removes up to `limit` jobs of one state that are older than a moment (wire 3.12). Jobs of a scheduler and jobs under a lock stay.
+Removes up to `limit` jobs of one state that are older than a moment (wire 3.12). What a scheduler has waiting and jobs under a lock stay.
 
 KEYS[1]  base of the queue's keys
 KEYS[2]  base of our own keys
@@ -38,9 +38,9 @@ end
 local removed = {}
 for _, id in ipairs(candidates()) do
   local key = q.base .. id
-  local scheduler = not is_finished and call("HGET", key, "rjk")
+  local is_pending = not is_finished and is_pending_iteration(q, id)
   local is_locked = state == "active" and call("EXISTS", key .. ":lock") == 1
-  if not scheduler and not is_locked and is_old(key) then
+  if not is_pending and not is_locked and is_old(key) then
     call(is_list and "LREM" or "ZREM", source, unpack(is_list and { 0, id } or { id }))
     remove_hard(q, id)
     removed[#removed + 1] = id
