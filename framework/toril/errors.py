@@ -176,11 +176,11 @@ class ProcessorError(ConfigurationError):
 
 
 class ServerError(TorilError):
-    """Something about the Redis or Valkey server. `address` never holds a password."""
+    """Something about the Redis or Valkey server. `address` never holds a password; `reason` has no full stop at its end."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(address, reason)
-        self.address, self.reason = address, reason
+        self.address, self.reason = address, reason.rstrip(".")
 
     def __str__(self) -> str:
         return f"server at {self.address}: {self.reason}"
@@ -191,7 +191,7 @@ class ServerUnreachableError(ServerError):
 
     def __str__(self) -> str:
         return (
-            f"no server answers at {self.address}: {self.reason.rstrip('.')}. Is it running, and is REDIS_URL right? "
+            f"no server answers at {self.address}: {self.reason}. Is it running, and is REDIS_URL right? "
             "(Unset REDIS_URL to use the embedded server.)"
         )
 
@@ -208,7 +208,7 @@ class ServerFullError(ServerError):
 
     def __str__(self) -> str:
         return (
-            f"the memory of the server at {self.address} is full, and nothing was written: {self.reason.rstrip('.')}. "
+            f"the memory of the server at {self.address} is full, and nothing was written: {self.reason}. "
             "Raise maxmemory, keep fewer ended jobs (keep_completed, keep_failed, Queue.clean), or let workers catch up and add again."
         )
 

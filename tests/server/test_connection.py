@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import socket
+import traceback
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -15,6 +17,7 @@ from redis.exceptions import ResponseError
 from tests.bench import error_of
 from tests.fake_server import FakeServer, bulk, greets, is_silent
 from tests.proxy import Command, Cut, Proxy, is_command, nth
+from toril import Queue
 from toril.errors import (
     InvalidRedisUrlError,
     QueueClosedError,
@@ -204,6 +207,20 @@ async def test_patience_ends_and_says_what_it_was_about() -> None:
         assert 0.02 < asyncio.get_running_loop().time() - started < 2
 
 
+async def test_an_add_without_a_server_tells_its_caller_in_few_lines_and_the_rest_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with Server(f"redis://127.0.0.1:{closed_port()}", patience_ms=0) as server:
+        with pytest.raises(ServerUnreachableError) as caught:
+            await Queue("q", server=server).add("n")
+    shown = traceback.format_exception(caught.value)
+    assert len("".join(shown).splitlines()) < 25
+    assert "Connect call failed" in shown[-1]
+    assert ".." not in shown[-1]
+    (record,) = [record for record in caplog.records if record.name == "toril.wire.connection"]
+    assert "ConnectionRefusedError" in caplog.text
+    assert record.levelno == logging.DEBUG
+
+
 async def test_without_patience_the_first_failure_counts() -> None:
     connection = Connection(ServerAddress(f"redis://127.0.0.1:{closed_port()}"))
     with pytest.raises(ServerUnreachableError):
@@ -239,6 +256,7 @@ async def test_a_wrong_password_is_refused_without_being_told(toril_server_url: 
         async with Server(url, patience_ms=0) as server:
             with pytest.raises(ServerRefusedError, match="invalid username-password pair") as caught:
                 await server.commands.call("PING")
+        assert "disabled. Check user" in str(caught.value)
         error: BaseException | None = caught.value
         while error is not None:
             assert "hunter2" not in f"{error!r} {error}"

@@ -32,6 +32,7 @@ from toril.errors import (
     ServerUnreachableError,
     WrongLoopError,
 )
+from toril.telemetry.logs import get_logger
 from toril.units import format_ms
 from toril.wire.address import ServerAddress, ServerKind
 from toril.wire.codec import id_text
@@ -39,6 +40,8 @@ from toril.wire.keys import QueueKeys
 from toril.wire.line import NETWORK_ERRORS, Argument, Line, ReplyLostError, reason_of
 from toril.wire.places import ClusterPlace, FixedPlace, Place, SentinelPlace, connection_to
 from toril.wire.scripts import Script
+
+log = get_logger(__name__)
 
 OLDEST_SERVER: Final = (7, 0)
 CONNECT_TIMEOUT_MS: Final = 3_000
@@ -115,7 +118,7 @@ class Connection:
             except (ServerUnreachableError, ReplyLostError) as error:
                 lost = isinstance(error, ReplyLostError)
                 if (lost and not repeatable) or loop.time() + pause_ms / 1_000 > give_up_at:
-                    raise
+                    raise error.with_traceback(None) from None  # its text says all; the reader looks for their own call
             await real_sleep(pause_ms)
         raise AssertionError("unreachable: backoff_ms never ends")
 
@@ -168,7 +171,7 @@ class Connection:
                 return self._line
             if self._failure is not None and self._failures != failures:
                 # The try that we queued behind has failed. If all tried in turn, the last one would wait for the sum.
-                raise copy.copy(self._failure) from self._failure.__cause__
+                raise copy.copy(self._failure)
             try:
                 connection = await _connected(self.address, self._place, self._client_name)
             except ServerError as error:
@@ -365,7 +368,8 @@ async def _connected(address: ServerAddress, place: Place, client_name: str | No
     except BaseException as error:
         await connection.disconnect(nowait=True)
         if isinstance(error, (TimeoutError, redis_errors.RedisError, OSError)):
-            raise _connect_error(address, error) from error
+            log.debug("could not connect", server=str(address), exc_info=error)
+            raise _connect_error(address, error) from None  # which would be 40 lines of redis-py and asyncio, and its text is in ours
         raise
     return connection
 

@@ -169,8 +169,8 @@ class Line:
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong, in the error's own words."""
-    return str(error) or type(error).__name__
+    """What went wrong, in the error's own words, without a full stop at their end: more may follow."""
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _writer_of(connection: redis_connection.AbstractConnection) -> asyncio.StreamWriter:

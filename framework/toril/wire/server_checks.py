@@ -9,6 +9,7 @@ from toril.telemetry.logs import get_logger
 from toril.wire import scripts
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
+from toril.wire.line import reason_of
 
 log = get_logger(__name__)
 
@@ -24,7 +25,7 @@ async def check_server(server: Server, keys: QueueKeys) -> None:
     try:
         denied: list[bytes] = await connection.run(scripts.load("probe"), (keys.base, keys.own), repeatable=True)
     except redis_errors.NoPermissionError as error:
-        raise ServerRefusedError(str(server.address), f"{error}. {_grant(keys)}") from error
+        raise ServerRefusedError(str(server.address), f"{reason_of(error)}. {_grant(keys)}") from error
     if denied:
         commands = [command.decode() for command in denied]
         raise ServerRefusedError(
