@@ -11,7 +11,7 @@ TEST_PROCESSES ?= auto
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run-worker demo test check format interop interop-long browser bench chaos soak fuzz audit reference lock clean
+.PHONY: help install run-worker demo test check format interop interop-long browser bench bench-peers chaos soak fuzz audit reference lock clean
 
 too_old := "Toril needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d.%d. Install a newer one, and name it: make PYTHON=python3.12"
 
@@ -77,6 +77,10 @@ browser: $(STAMP) ## bull-board in a real Chromium over a Toril queue (needs Nod
 bench: $(STAMP) ## drain 20,000 jobs, and compare with a bare loop that calls the same script
 	@exec $(BIN)/python -m tests.benchmarks.bench_drain $(ARGS)
 
+bench-peers: $(STAMP) ## Toril beside BullMQ on Node, round after round (ARGS='--rounds 3 --only drain,latency --peers toril,node')
+	@if $(has_node); then $(MAKE) $(NODE_MODULES)/.installed; fi
+	@exec $(BIN)/python -m tests.benchmarks.bench_peers $(ARGS)
+
 chaos: $(STAMP) ## a worker killed at each of its commands; then 10 minutes of kills and cuts (ARGS='--minutes 2 --seed 7')
 	@TORIL_FAULT_POINTS=all $(BIN)/python -m pytest -q -n 0 tests/chaos/test_fault_points.py
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
@@ -101,7 +105,7 @@ lock: $(STAMP) ## write constraints.txt anew with the newest releases that pypro
 	@$(BIN)/python tools/lock.py
 
 clean: ## remove the environment, the caches and what was built (not var/, which holds data)
-	rm -rf $(NODE_MODULES) $(VENV) $(VENV).lock dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(NODE_MODULES) $(VENV) $(VENV).lock .bench dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find framework app tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt

@@ -11,7 +11,8 @@ import pytest
 
 from tests.compared import Compared
 from tests.interop.handling import handle, is_state
-from tests.interop.peer import NodePeer, PeerError
+from tests.interop.peer import NodePeer
+from tests.line_process import PeerError
 from toril import Deduplication, JobOptions, KeepJobs, Queue, QueueEvents, Worker, WorkerOptions, custom, exponential, fixed
 from toril.errors import JobFailedError
 from toril.queues.events import ActiveEvent

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from tests.interop.peer import NodePeer, PeerError
+from tests.interop.peer import NodePeer
+from tests.line_process import PeerError
 from toril import Queue
 
 

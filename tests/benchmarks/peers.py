@@ -1,0 +1,86 @@
+"""Who is compared, and the environment that each needs; the versions stand in `peers.toml`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+CACHE: Final = ROOT / ".bench"
+"""The environments, and the figures of the last run; not under version control."""
+PROGRAMS: Final = "tests.benchmarks.programs"
+INTEROP: Final = ROOT / "tests" / "interop"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One of those that are compared.
+
+    Args:
+        key: its name in arguments and figures.
+        title: its name in tables.
+        command: what starts its program.
+        settings: given to the program.
+        is_python: it is another task queue for Python.
+        share: of the jobs of a workload, since it would take too long for all.
+        requirements: what its environment holds; none: it runs in ours, or isn't Python.
+    """
+
+    key: str
+    title: str
+    command: Sequence[str]
+    settings: Mapping[str, object] = field(default_factory=dict[str, object])
+    is_python: bool = False
+    share: float = 1
+    requirements: Sequence[str] = ()
+
+    def why_missing(self) -> str | None:
+        """What it needs and can't be installed by us; None if nothing."""
+        if self.key != "node" or ((INTEROP / "node_modules" / "bullmq").is_dir() and shutil.which("node")):
+            return None
+        return "needs Node 20, npm and the packages of tests/interop: make interop"
+
+    def install(self) -> None:
+        """Make its environment, or leave it as it is if it holds what is asked for. Raises CalledProcessError with pip's words above."""
+        if not self.requirements:
+            return
+        folder = CACHE / self.key
+        stamp = folder / "requirements.json"
+        wanted = json.dumps([sys.version, *self.requirements])
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        print(f"installing {' '.join(self.requirements)} into {folder.relative_to(ROOT)}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-qq", "--no-input"]
+        subprocess.run([*pip, *self.requirements], check=True)
+        stamp.write_text(wanted)
+
+    def version(self) -> str:
+        """Of the library itself."""
+        if self.key == "node":
+            dependencies: dict[str, str] = json.loads((INTEROP / "package.json").read_text())["dependencies"]
+            return dependencies["bullmq"]
+        if self.requirements:
+            return self.requirements[0].partition("==")[2]
+        return metadata.version("toril")
+
+
+def _ours(key: str, title: str, **settings: object) -> Peer:
+    return Peer(key, title, [sys.executable, "-m", f"{PROGRAMS}.toril_program"], settings)
+
+
+def all_peers() -> dict[str, Peer]:
+    """Everybody, by key; Toril first."""
+    peers = [
+        _ours("toril", "Toril"),
+        _ours("toril-uvloop", "Toril with uvloop", uvloop=True),
+        Peer("node", "BullMQ on Node", ["node", f"{PROGRAMS.replace('.', '/')}/node_program.mjs"]),
+    ]
+    return {peer.key: peer for peer in peers}

@@ -1,0 +1,16 @@
+"""The comparing benchmark drives BullMQ on Node, on few jobs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.benchmarks.peers import all_peers
+from tests.benchmarks.workloads import WORKLOADS
+
+
+@pytest.mark.parametrize("name", [name for name, workload in WORKLOADS.items() if not workload.peers or "node" in workload.peers])
+async def test_a_workload_runs_on_node(node_is_there: None, name: str) -> None:
+    figures = await WORKLOADS[name].measure(replace(all_peers()["node"], share=0.02))
+    assert all(value > 0 for value in figures.values()), figures

@@ -1,0 +1,41 @@
+"""The comparing benchmark measures what it says, on few jobs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.benchmarks.bench_peers import plan
+from tests.benchmarks.peers import all_peers
+from tests.benchmarks.report import ratio, values
+from tests.benchmarks.workloads import WORKLOADS, WrongRunError, check
+
+
+@pytest.mark.parametrize("name", list(WORKLOADS))
+async def test_a_workload_runs_and_all_its_figures_are_positive(name: str) -> None:
+    toril = replace(all_peers()["toril"], share=0.02)
+    figures = await WORKLOADS[name].measure(toril)
+    assert figures
+    assert all(value > 0 for value in figures.values()), figures
+
+
+@pytest.mark.parametrize("outcome", [{"doubled": 1, "missing": 0}, {"doubled": 0, "missing": 2}])
+def test_a_run_in_which_a_job_ran_twice_or_never_gives_no_figures(outcome: dict[str, int]) -> None:
+    with pytest.raises(WrongRunError):
+        check(outcome, left_out=1)
+
+
+def test_every_peer_takes_part_in_each_round_and_the_order_turns_around() -> None:
+    peers = [all_peers()[key] for key in ("toril", "node")]
+    assert [(number, peer.key) for number, _, peer in plan(["drain"], peers, 2)] == [(1, "toril"), (1, "node"), (2, "node"), (2, "toril")]
+
+
+def test_a_ratio_is_the_median_of_what_the_rounds_gave() -> None:
+    pairs = [(10.0, 5.0), (30.0, 10.0), (4.0, 4.0)]
+    rows = [
+        {"workload": "drain", "peer": peer, "figures": {"per_s": value}}
+        for pair in pairs
+        for peer, value in zip(("toril", "node"), pair, strict=True)
+    ]
+    assert ratio(values({"rounds": rows}, "drain"), "per_s", "toril", "node") == 2.0
