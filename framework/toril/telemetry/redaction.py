@@ -24,6 +24,10 @@ _SECRET_PARTS: Final = re.compile(
 
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _URL: Final = re.compile(r'[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"<>]*[^\s"<>:,;.]')  # a sentence goes on behind it
+_SEVERAL_HOSTS: Final = ("+sentinel", "+cluster")
+"""How schemes end behind which several hosts may stand. (Elsewhere a comma may as well be a part of a password.)"""
+
+_HOST: Final = re.compile(r"\[[\w:.%-]*\]|[^\[\]:,/?#]*")
 _AUTH_SCHEME: Final = re.compile(r"\b(Bearer|Basic|Token)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
 _ASSIGNMENT: Final = re.compile(
     r"""(?P<key>["']?\b[\w-]+["']?)(?P<sign>\s*=\s*|["']\s*:\s*)(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,;&)\]}]+)"""
@@ -38,6 +42,8 @@ def redact_url(url: str) -> str:
 
     >>> redact_url("redis://app:s3cr/e@t@db.example.com:6379/0"), redact_url("rediss://db?password=x&db=1")
     ('redis://app:***@db.example.com:6379/0', 'rediss://db?password=***&db=1')
+    >>> redact_url("redis+sentinel://a:26379,[::1]:26380/main"), redact_url("redis://[::1]:s3cret/0")
+    ('redis+sentinel://a:26379,[::1]:26380/main', 'redis://[::1]:***/0')
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -48,8 +54,10 @@ def redact_url(url: str) -> str:
         user, colon, _ = user_info.partition(":")
         # Without a colon it may well be a token (https://TOKEN@host).
         user_info = f"{user}:{HIDDEN}" if colon else HIDDEN
+    elif (shown := _without_false_port(rest, has_several=scheme.endswith(_SEVERAL_HOSTS))) is not None:
+        return f"{scheme}{separator}{shown}"
     address, mark, query = rest.partition("?")
-    return f"{scheme}{separator}{user_info}{at}{_without_false_port(address, bool(at))}{mark}{_redact_query(query)}"
+    return f"{scheme}{separator}{user_info}{at}{address}{mark}{_redact_query(query)}"
 
 
 def redact_text(text: str) -> str:
@@ -110,21 +118,34 @@ def is_secret_name(name: str) -> bool:
     return any(word in _SECRET_WORDS for word in re.split(r"[\W_]+", _CAMEL.sub("_", name).lower()))
 
 
-def _without_false_port(address: str, has_user_info: bool) -> str:
-    """`redis://:secret` and `redis://host:secret/0` put the password where the port should be."""
-    if has_user_info or address.startswith("["):
-        return address
-    host, colon, port = address.partition(":")
-    number, slash, path = port.partition("/")
-    return address if not colon or number.isdecimal() or not number else f"{host}:{HIDDEN}{slash}{path}"
+def _without_false_port(rest: str, *, has_several: bool) -> str | None:
+    """`redis://:secret` and `redis://host:secret/0` put the password where the port should be. None: this address doesn't.
+
+    The password may hold anything, so of what comes behind it only the number of a database is shown.
+    """
+    netloc = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    place = 0
+    for one in netloc.split(",") if has_several else (netloc,):
+        found = _HOST.match(one)
+        host = found[0] if found else ""
+        if not re.fullmatch(r"(:\d*)?" if host else "", one[len(host) :]):
+            database = re.search(r"/\d*$", rest[place:])
+            return f"{rest[:place]}{host}:{HIDDEN}{database[0] if database else ''}"
+        place += len(one) + 1
+    return None
 
 
 def _redact_query(query: str) -> str:
-    def one(part: str) -> str:
+    shown: list[str] = []
+    is_secret = False
+    for part in query.split("&"):
         key, sign, _ = part.partition("=")
-        return f"{key}={HIDDEN}" if sign and is_secret_name(unquote_plus(key)) else part
-
-    return "&".join(one(part) for part in query.split("&"))
+        if sign:
+            is_secret = is_secret_name(unquote_plus(key))
+            shown.append(f"{key}={HIDDEN}" if is_secret else part)
+        else:  # behind a secret it may belong to that: a raw password may hold an `&`
+            shown.append(HIDDEN if is_secret else part)
+    return "&".join(shown)
 
 
 def _redact_assignment(found: re.Match[str]) -> str:

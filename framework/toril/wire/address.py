@@ -165,6 +165,8 @@ class ServerAddress:
                 login[word.removeprefix("sentinel_")] = value
             else:
                 known = (*(_TLS_WORDS if is_tls else ()), *(_SENTINEL_WORDS if kind is ServerKind.SENTINEL else ()))
+                if not value:  # what stands there may be the rest of a raw password that holds an `&`
+                    raise self._error("an option has no value; in a password, & must be percent-encoded")
                 raise self._error(f"unknown option {word!r}; here may stand {', '.join(known)}" if known else "nothing may follow the path")
         if tls.get("ssl_cert_reqs") == "none":
             tls["ssl_check_hostname"] = False  # there is nothing to check it against
