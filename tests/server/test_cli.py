@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -194,6 +196,15 @@ def test_help_names_the_command_and_imports_nothing_of_the_framework(toril: Comm
     looks = "import sys; import toril.cli.main; print(sorted(m for m in sys.modules if m.startswith(('toril.', 'redis', 'pydantic'))))"
     done = subprocess.run([sys.executable, "-c", looks], capture_output=True, text=True, cwd=toril.folder, timeout=PATIENCE_S)
     assert done.stdout.strip() == "['toril.cli', 'toril.cli.main']"
+
+
+def test_version_names_what_is_installed(toril: Command) -> None:
+    code, output = toril.run("--version")
+    assert code == 0
+    own, below = output.splitlines()
+    assert own == f"toril {version('toril')}"
+    assert below.startswith(f"{platform.python_implementation()} {platform.python_version()} on ")
+    assert f", redis {version('redis')}, " in below
 
 
 @pytest.mark.parametrize(

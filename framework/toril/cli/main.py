@@ -20,8 +20,23 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from toril.cli.version import version_text
+
+        typer.echo(version_text())
+        raise typer.Exit
+
+
 @app.callback()
-def toril() -> None:
+def toril(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the versions of Toril, Python and what is underneath."
+        ),
+    ] = False,
+) -> None:
     """Workers for queues on BullMQ's Redis protocol."""
 
 
