@@ -192,7 +192,7 @@ def members(cls: type) -> Iterator[str]:
                 yield f"`.{name}: {hint}`" + (f": {doc.line}" if doc.line else "")
             elif callable(function := getattr(current, "__func__", current)) and not inspect.isclass(function):
                 seen.add(name)
-                awaits = "await " if inspect.iscoroutinefunction(function) else ""
+                awaits = "await " if inspect.iscoroutinefunction(inspect.unwrap(function)) else ""
                 awaits = (
                     "async with " if str(getattr(function, "__annotations__", {}).get("return")).startswith("AsyncGenerator") else awaits
                 )

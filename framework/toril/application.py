@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
 from toril.cancellation import finished, run_to_end, run_unless
+from toril.creation import creates
 from toril.di import ApplicationContext, Check, ContextState, DynamicModule, Graph, Hook, Overrides, Token, build_graph
 from toril.di.overrides import NO_OVERRIDES
 from toril.di.places import Namespace
@@ -76,6 +77,7 @@ class WorkerFactory:
     """Makes applications."""
 
     @staticmethod
+    @creates
     async def create(
         root: type | DynamicModule,
         *,
@@ -86,7 +88,7 @@ class WorkerFactory:
         shutdown_timeout: Duration | None = None,
         connect_timeout: Duration | None = None,
     ) -> Application:
-        """Check the module graph, make its instances, and reach the server.
+        """Check the module graph, make its instances, and reach the server; `async with` starts the application, too.
 
         Args:
             root: the root module.
@@ -160,7 +162,7 @@ def graph_of(
 class Application:
     """A created application. `WorkerFactory.create` makes it.
 
-    `await app.run()` runs it until a signal comes; `async with app:` runs it for the block.
+    `await app.run()` runs it until a signal comes; `async with WorkerFactory.create(AppModule) as app:` runs it for the block.
     """
 
     def __init__(self, ctx: ApplicationContext, roles: Collection[Role] = ROLES) -> None:

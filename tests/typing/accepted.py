@@ -9,7 +9,23 @@ from typing import Annotated, Any, assert_type
 
 from pydantic import BaseModel
 
-from toril import Inject, InjectQueue, Job, JobDef, JobLogger, Queue, Token, Worker, handler, process, processor
+from toril import (
+    Application,
+    Inject,
+    InjectQueue,
+    Job,
+    JobDef,
+    JobLogger,
+    Queue,
+    Token,
+    Worker,
+    WorkerFactory,
+    handler,
+    module,
+    process,
+    processor,
+)
+from toril.testing import Test, TestingModule
 
 
 class Order(BaseModel):
@@ -201,3 +217,29 @@ def workers(queue: Queue, orders: Queue[Order, Receipt]) -> list[Worker]:
         Worker(orders, {"pay": pay, "pay-data": pay_data}),
         Worker(orders, [handler(pay)]),
     ]
+
+
+# ── applications and testing modules ──────────────────────────────────────────────────────────────────────────
+
+
+@module()
+class AppModule: ...
+
+
+async def applications() -> None:
+    async with WorkerFactory.create(AppModule, roles=["producer"]) as app:
+        assert_type(app, Application)
+    assert_type(await WorkerFactory.create(AppModule), Application)
+    async with await WorkerFactory.create(AppModule) as app:
+        assert_type(app, Application)
+
+
+async def testing_modules() -> None:
+    async with Test.create_testing_module(imports=[AppModule]).compile() as t:
+        assert_type(t, TestingModule)
+    assert_type(await Test.create_testing_module(imports=[AppModule]).compile(), TestingModule)
+
+
+async def returns_in_a_block() -> int:
+    async with WorkerFactory.create(AppModule):
+        return 1

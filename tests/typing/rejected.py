@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from toril import Job, JobDef, JobLogger, Queue, Worker, handler, process, processor
+from toril import Job, JobDef, JobLogger, Queue, Worker, WorkerFactory, handler, module, process, processor
 from toril.queues.drafts import JobDraft
+from toril.testing import Test
 
 
 class Order(BaseModel):
@@ -130,3 +131,13 @@ def workers(orders: Queue[Order, Receipt]) -> None:
     Worker(orders, other_job)  # rejected: mypy[arg-type] pyright[reportArgumentType]
     Worker(orders, other_result)  # rejected: mypy[arg-type] pyright[reportArgumentType]
     Worker(orders, {"pay": pay, "other": other_job})  # rejected: mypy[dict-item] pyright[reportArgumentType]
+
+
+@module()
+class AppModule: ...
+
+
+async def not_awaited() -> None:
+    WorkerFactory.create(AppModule).queue("orders")  # rejected: mypy[attr-defined] pyright[reportAttributeAccessIssue]
+    WorkerFactory.create(AppModule, role=["producer"])  # rejected: mypy[call-arg] pyright[reportCallIssue]
+    Test.create_testing_module().compile().queue("orders")  # rejected: mypy[attr-defined] pyright[reportAttributeAccessIssue]

@@ -1,11 +1,7 @@
 """`Test.create_testing_module(...)`: an application for one test, with replacements, on a real server under a prefix of its own.
 
-t = await (
-    Test.create_testing_module(imports=[EmailModule])
-    .override_provider(EmailProvider).use_value(FailingProvider())
-    .compile()
-)
-async with t:
+builder = Test.create_testing_module(imports=[EmailModule]).override_provider(EmailProvider).use_value(FailingProvider())
+async with builder.compile() as t:
     await t.get(EmailService).send_welcome_email(user)
     await t.drain("emails")
 """
@@ -18,6 +14,7 @@ from typing import Any, Self
 
 from toril.application import FEATURE_CHECKS, Application, graph_of
 from toril.clock import Clock
+from toril.creation import creates
 from toril.di import ApplicationContext, DynamicModule, Overrides, Provider, caller_namespace, module, provide
 from toril.di.places import Namespace
 from toril.di.tokens import ForwardRef
@@ -93,8 +90,11 @@ class TestingModuleBuilder:
         self._modules[replaced] = by
         return self
 
+    @creates
     async def compile(self) -> TestingModule:
-        """Check the graph and make the instances; no hook has run, no worker runs, nothing is connected.
+        """Check the graph and make the instances, no more; with `async with` enter the module, too.
+
+        Awaited only, no hook has run, no worker runs, nothing is connected.
 
         Raises:
             GraphErrors: with everything that is wrong; also for an override of something that isn't there.

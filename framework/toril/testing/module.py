@@ -19,8 +19,9 @@ from typing import Any, Final, Self, TypeVar, overload
 from typing_extensions import Unpack
 
 from toril.application import Application
+from toril.cancellation import run_to_end
 from toril.clock import Clock, real_sleep
-from toril.di import ContextState, Token
+from toril.di import ContextState, NotReady, Token
 from toril.durations import Duration, to_ms
 from toril.errors import InvalidOptionError, JobFailedError, JobRemovedError
 from toril.modules.connections import find, registered_queues
@@ -91,10 +92,16 @@ class TestingModule:
         return self.app.queue(name)
 
     async def init(self) -> None:
-        """Run the hooks of starting, once. `async with` does it."""
-        with self._leaks.starting():
-            await self.ctx.init()
-        await self.app.schedules.reconcile()
+        """Run the hooks of starting, once, and reconcile the schedules; if that fails, close everything. `async with` does it."""
+        if self.ctx.state is not ContextState.CREATED:
+            raise NotReady("init()", self.ctx.state, ContextState.CREATED)
+        try:
+            with self._leaks.starting():
+                await self.ctx.init()
+            await self.app.schedules.reconcile()
+        except BaseException as error:
+            await run_to_end(self._close_after(error))
+            raise
 
     async def close(self) -> None:
         """Run the hooks of stopping, and close everything; also before `init`, and a second time. `async with` does it.
@@ -114,6 +121,15 @@ class TestingModule:
         leaks = await self._leaks.before_closing(self._crew, self._crew.used_queues)
         await self.app.stop()
         return leaks + await self._leaks.after_closing(server)
+
+    async def _close_after(self, failure: BaseException) -> None:
+        try:
+            leaks = await self._close()
+        except Exception as error:  # noqa: BLE001 -- what failed first is what the test needs to see
+            failure.add_note(f"and while closing: {type(error).__name__}: {error}")
+        else:
+            if leaks:
+                failure.add_note(str(LeakError(leaks)))
 
     async def __aenter__(self) -> Self:
         await self.init()
