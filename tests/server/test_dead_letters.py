@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 import pytest
 from typing_extensions import Unpack
@@ -15,7 +16,10 @@ from toril.errors import DeadLetterError, InvalidOptionError, JobNotFoundError, 
 from toril.modules.errors import UnregisteredDeadLetterError
 from toril.queues.options import JobOptionFields
 from toril.testing import FakeClock, Test, eventually
+from toril.wire.codec import JobRecord
+from toril.wire.commands import QueueCommands
 from toril.wire.connection import Server
+from toril.wire.jobs import NewJob
 from toril.wire.keys import QueueKeys
 from toril.worker.processor import Handlers
 
@@ -224,6 +228,95 @@ async def test_letters_are_purged_by_id_age_and_queue(emails: Queue, letters: Qu
     assert await letters.dead_letters.purge(third, "4711", third, plain.id) == [third]
     assert await letters.dead_letters.purge_all() == [second]
     assert await letters.count() == 1
+
+
+@pytest.fixture
+def read_at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many jobs each reading asks the server for."""
+    counts: list[int] = []
+    find_jobs = QueueCommands.find_jobs
+
+    async def counted(self: QueueCommands, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        counts.append(len(job_ids))
+        return await find_jobs(self, job_ids)
+
+    monkeypatch.setattr(QueueCommands, "find_jobs", counted)
+    return counts
+
+
+async def test_many_letters_are_replayed_page_by_page(emails: Queue, letters: Queue, read_at_once: list[int]) -> None:
+    await emails.add_many([emails.job(f"mail-{number}") for number in range(250)])
+    await run(emails)
+    await letters.add("no letter")
+    read_at_once.clear()
+    replayed = await letters.dead_letters.replay_all(limit=120)
+    assert max(read_at_once) <= 100
+    assert len(replayed) == 120
+    replayed |= await letters.dead_letters.replay_all()
+    assert [(await emails.get_job(new_id)).name for new_id in replayed.values()] == [f"mail-{number}" for number in range(250)]
+    assert await letters.count() == 1
+
+
+async def test_many_letters_are_purged_page_by_page(emails: Queue, letters: Queue, read_at_once: list[int]) -> None:
+    await emails.add_many([emails.job("mail") for _ in range(250)])
+    await run(emails)
+    await letters.add("no letter")
+    read_at_once.clear()
+    assert len(await letters.dead_letters.purge_all()) == 250
+    assert max(read_at_once) <= 100
+    assert await letters.count() == 1
+
+
+async def test_replaying_all_ends_although_each_job_fails_again_at_once(emails: Queue, letters: Queue) -> None:
+    await emails.add_many([emails.job("mail") for _ in range(150)])
+    await run(emails)
+    old = [letter.id for letter in await letters.dead_letters.list()]
+    async with Worker(emails, fail) as worker:
+        replayed = await letters.dead_letters.replay_all()
+        worker.look_again()
+        await worker.wait_until_idle()
+    assert list(replayed) == old
+    assert sorted(letter.job_id for letter in await letters.dead_letters.list()) == sorted(replayed.values())
+
+
+async def test_purging_all_leaves_the_letters_that_arrive_meanwhile(emails: Queue, letters: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    await emails.add_many([emails.job("mail") for _ in range(150)])
+    await run(emails)
+    late: list[Job] = []
+    remove = Queue.remove
+
+    async def remove_and_fail_another(self: Queue, job_id: str) -> bool:
+        if len(late) < 3:
+            late.append(await emails.add("late"))
+            worker.look_again()
+            await worker.wait_until_idle()
+        return await remove(self, job_id)
+
+    async with Worker(emails, fail) as worker:
+        monkeypatch.setattr(Queue, "remove", remove_and_fail_another)
+        assert len(await letters.dead_letters.purge_all()) == 150
+    assert [letter.job_id for letter in await letters.dead_letters.list()] == [job.id for job in late]
+
+
+async def test_a_letter_that_others_take_while_all_are_replayed_is_left_to_them(
+    emails: Queue, letters: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await emails.add_many([emails.job(name) for name in ("a", "b", "c")])
+    await run(emails)
+    first, second, third = [letter.id for letter in await letters.dead_letters.list()]
+    replay = QueueCommands.replay_letter
+
+    async def take_the_others(self: QueueCommands, job_id: str, now_ms: int, base: str, job: NewJob) -> str | None:
+        monkeypatch.setattr(QueueCommands, "replay_letter", replay)
+        await letters.remove(second)
+        await run(letters, nothing)
+        return await replay(self, job_id, now_ms, base, job)
+
+    async def nothing(job: Job) -> None: ...
+
+    monkeypatch.setattr(QueueCommands, "replay_letter", take_the_others)
+    assert list(await letters.dead_letters.replay_all()) == [first]
+    assert await letters.find_state(third) == "completed"
 
 
 async def test_a_letter_comes_home_across_prefixes(server: Server, prefix: str, clock: FakeClock) -> None:

@@ -13,23 +13,27 @@ cancelled leaves no letter: somebody wanted it to end.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from toril.durations import Duration, to_ms
 from toril.errors import DeadLetterError, InvalidOptionError, JobNotFoundError
+from toril.queues.job import Job
 from toril.queues.option_values import moment
-from toril.queues.states import PENDING_STATES, STATES, JobState
+from toril.queues.states import PENDING_STATES, STATES, JobState, state_key
 from toril.wire.codec import from_json_or, to_json
 from toril.wire.jobs import NewJob
 from toril.wire.keys import QueueKeys
 
 if TYPE_CHECKING:
-    from toril.queues.job import Job
     from toril.queues.queue import Queue
 
 FAILED_JOB: Final = "failed-job"
 """The name of all dead letters."""
+
+PAGE: Final = 100
+"""How many letters are in memory at a time where all are gone through. Each holds a job's whole data."""
 
 _NOT_REPLAYED: Final = frozenset({"jobId", "delay", "timestamp", "parent", "repeat", "repeatJobKey", "prevMillis", "de", "expiresAt"})
 """What belonged to the old job's life: the new one is free of it (wire §11)."""
@@ -108,16 +112,13 @@ class DeadLetters:
             if again is None:
                 raise
             return again
-        now_ms = self._queue.clock.now_ms()
-        origin = self._origin_of(letter)
-        new_id = await self._queue.commands.replay_letter(letter_id, now_ms, origin.base, _fresh_job(letter, now_ms))
-        if new_id is None:
-            reason = f"its queue {letter.queue!r} doesn't exist (any more): add a job there first, or purge the letter"
-            raise DeadLetterError(letter_id, self._queue.name, reason)
-        return new_id
+        return await self._replay(letter)
 
     async def replay_all(self, *, queue: str | None = None, limit: int | None = None) -> dict[str, str]:
         """Replay letters, the oldest first: the new jobs' ids by those of the letters. One that can't be replayed stays, and stops it.
+
+        Those that arrive meanwhile stay, such as those of replayed jobs that fail again; what others replay, purge or process
+        meanwhile is left to them. Letters are read 100 at a time.
 
         Args:
             queue: only those that come from this queue.
@@ -126,8 +127,41 @@ class DeadLetters:
         Raises:
             DeadLetterError: as `replay`; what was replayed before that stays so.
         """
-        letters = (await self.list(queue=queue))[:limit]
-        return {letter.id: await self.replay(letter.id) for letter in letters}
+        replayed: dict[str, str] = {}
+        ids = await self._ids(PENDING_STATES)
+        for start in range(0, len(ids), PAGE):
+            for _, letter in await self._read(ids[start : start + PAGE], queue):
+                if limit is not None and len(replayed) >= limit:
+                    return replayed
+                if await self._queue.find_state(letter.id) not in PENDING_STATES:
+                    continue
+                with suppress(JobNotFoundError):  # gone since we looked
+                    replayed[letter.id] = await self._replay(letter)
+        return replayed
+
+    async def _replay(self, letter: DeadLetter) -> str:
+        now_ms = self._queue.clock.now_ms()
+        origin = self._origin_of(letter)
+        new_id = await self._queue.commands.replay_letter(letter.id, now_ms, origin.base, _fresh_job(letter, now_ms))
+        if new_id is None:
+            reason = f"its queue {letter.queue!r} doesn't exist (any more): add a job there first, or purge the letter"
+            raise DeadLetterError(letter.id, self._queue.name, reason)
+        return new_id
+
+    async def _ids(self, states: Sequence[JobState]) -> Sequence[str]:
+        """What stands in these states now, oldest first: ids only, since the letters may be too many and too large for one reading."""
+        await self._queue.open()
+        commands = self._queue.commands
+        ids: dict[str, None] = {}
+        for state in states:
+            ids.update(dict.fromkeys(await commands.list_ids(state_key(state), 0, -1, ascending=True)))
+        return tuple(ids)
+
+    async def _read(self, ids: Sequence[str], queue: str | None) -> Sequence[tuple[Job[Any, Any], DeadLetter]]:
+        """Those that are letters, and still there; only those that come from `queue` if that is set."""
+        jobs = [Job[Any, Any](self._queue, record) for record in await self._queue.commands.find_jobs(ids) if record is not None]
+        letters = ((job, read_letter(job)) for job in jobs)
+        return [(job, letter) for job, letter in letters if letter is not None and queue in (None, letter.queue)]
 
     def _origin_of(self, letter: DeadLetter) -> QueueKeys:
         """Where the job of a letter goes back to."""
@@ -159,19 +193,19 @@ class DeadLetters:
     async def purge_all(self, *, older_than: Duration | None = None, queue: str | None = None) -> Sequence[str]:
         """Remove all letters for good; the ids of those that were removed. One that a worker processes stays.
 
+        Those that arrive meanwhile stay, too. Letters are read 100 at a time.
+
         Args:
             older_than: only those that failed so long ago.
             queue: only those that come from this queue.
         """
         until_ms = None if older_than is None else self._queue.clock.now_ms() - to_ms(older_than, "older_than")
-        jobs = await self._queue.get_jobs(_KEPT_STATES, ascending=True)
         removed: list[str] = []
-        for job in jobs:
-            letter = read_letter(job)
-            if letter is None or (queue is not None and letter.queue != queue):
-                continue
-            if (until_ms is None or job.timestamp_ms <= until_ms) and await self._queue.remove(letter.id):
-                removed.append(letter.id)
+        ids = await self._ids(_KEPT_STATES)
+        for start in range(0, len(ids), PAGE):
+            for job, letter in await self._read(ids[start : start + PAGE], queue):
+                if (until_ms is None or job.timestamp_ms <= until_ms) and await self._queue.remove(letter.id):
+                    removed.append(letter.id)
         return removed
 
 
