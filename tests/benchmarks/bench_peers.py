@@ -22,7 +22,9 @@ from typing import Any, Final
 
 from tests.benchmarks.peers import CACHE, Peer, all_peers
 from tests.benchmarks.report import table
+from tests.benchmarks.stand import WrongRunError
 from tests.benchmarks.workloads import WORKLOADS
+from tests.line_process import PeerError
 
 RESULTS: Final = CACHE / "results.json"
 
@@ -40,32 +42,33 @@ def plan(workloads: Iterable[str], peers: Iterable[Peer], rounds: int) -> Iterab
     everybody = list(peers)
     for number in range(rounds):
         for key in workloads:
-            takes_part = [peer for peer in everybody if not WORKLOADS[key].peers or peer.key in WORKLOADS[key].peers]
+            takes_part = [peer for peer in everybody if WORKLOADS[key].is_for(peer)]
             for peer in takes_part[:: -1 if number % 2 else 1]:
                 yield number + 1, key, peer
 
 
-async def measure(workloads: list[str], peers: list[Peer], rounds: int) -> list[dict[str, Any]]:
-    """The figures of all rounds."""
-    found: list[dict[str, Any]] = []
-    for number, key, peer in plan(workloads, peers, rounds):
-        load = os.getloadavg()[0]
-        started = time.perf_counter()
-        figures = await WORKLOADS[key].measure(peer)
-        took = time.perf_counter() - started
-        found.append({"round": number, "workload": key, "peer": peer.key, "load": load, "figures": figures})
-        shown = "  ".join(f"{name} {value:,.2f}" for name, value in figures.items())
-        print(f"round {number}  {key:8}  {peer.key:13} {took:5.1f} s  load {load:.1f}  {shown}", flush=True)
-    return found
+async def measure(number: int, key: str, peer: Peer, share: float) -> dict[str, Any]:
+    """A row of the results: the figures of one peer in one round, or what went wrong."""
+    row: dict[str, Any] = {"round": number, "workload": key, "peer": peer.key, "load": round(os.getloadavg()[0], 1)}
+    started = time.perf_counter()
+    try:
+        row["figures"] = await WORKLOADS[key].measure(peer, share)
+    except (WrongRunError, PeerError, TimeoutError) as error:
+        row |= {"figures": {}, "error": f"{type(error).__name__}: {error}"}
+    shown = row.get("error") or "  ".join(f"{name} {value:,.2f}" for name, value in row["figures"].items())
+    took = time.perf_counter() - started
+    print(f"round {number}  {key:8} {peer.key:13} {took:5.1f} s  load {row['load']:4.1f}  {shown}", flush=True)
+    return row
 
 
 def main() -> None:
-    """Read the arguments, measure, print the table, and keep the figures."""
+    """Read the arguments, measure, print the table, and keep the figures. Ends with 1 if something could not be measured."""
     everybody = all_peers()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", help=f"some of {','.join(everybody)}")
     parser.add_argument("--only", "--workloads", dest="only", help=f"some of {','.join(WORKLOADS)}")
+    parser.add_argument("--share", type=float, default=1, help="of the jobs: 0.02 shows in a few minutes whether everything runs")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures are written")
     options = parser.parse_args()
     workloads = chosen(options.only, WORKLOADS, "workload")
@@ -76,15 +79,21 @@ def main() -> None:
         else:
             everybody[key].install()
             peers.append(everybody[key])
+
+    async def rounds() -> list[dict[str, Any]]:
+        return [await measure(number, key, peer, options.share) for number, key, peer in plan(workloads, peers, options.rounds)]
+
     results = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load_before": os.getloadavg()},
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
         "versions": {peer.key: peer.version() for peer in peers},
-        "rounds": asyncio.run(measure(workloads, peers, options.rounds)),
+        "share": options.share,
+        "rounds": asyncio.run(rounds()),
     }
     options.json.parent.mkdir(exist_ok=True)
     options.json.write_text(json.dumps(results, indent=1))
     print(table(results))
+    sys.exit(any("error" in row for row in results["rounds"]))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ class Peer:
         command: what starts its program.
         settings: given to the program.
         is_python: it is another task queue for Python.
-        share: of the jobs of a workload, since it would take too long for all.
         requirements: what its environment holds; none: it runs in ours, or isn't Python.
     """
 
@@ -38,7 +37,6 @@ class Peer:
     command: Sequence[str]
     settings: Mapping[str, object] = field(default_factory=dict[str, object])
     is_python: bool = False
-    share: float = 1
     requirements: Sequence[str] = ()
 
     def why_missing(self) -> str | None:

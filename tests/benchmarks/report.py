@@ -8,23 +8,25 @@ from typing import Any
 
 from tests.benchmarks.workloads import WORKLOADS
 
-Values = Mapping[tuple[str, str], list[float]]
-"""By peer and figure, a value a round."""
+Values = Mapping[tuple[str, str], Mapping[int, float]]
+"""By peer and figure, the rounds' values."""
 
 
-def values(results: Mapping[str, Any], workload: str) -> dict[tuple[str, str], list[float]]:
+def values(results: Mapping[str, Any], workload: str) -> Values:
     """The figures of one workload."""
-    found: dict[tuple[str, str], list[float]] = {}
+    found: dict[tuple[str, str], dict[int, float]] = {}
     for row in results["rounds"]:
         if row["workload"] == workload:
             for figure, value in row["figures"].items():
-                found.setdefault((row["peer"], figure), []).append(value)
+                found.setdefault((row["peer"], figure), {})[row["round"]] = value
     return found
 
 
-def ratio(found: Values, figure: str, one: str, other: str) -> float:
-    """The median of the rounds' ratios."""
-    return statistics.median(a / b for a, b in zip(found[one, figure], found[other, figure], strict=True))
+def ratio(found: Values, figure: str, one: str, other: str) -> float | None:
+    """The median of the ratios of those rounds in which both were measured; None if there is none."""
+    ours, theirs = found.get((one, figure), {}), found.get((other, figure), {})
+    ratios = [ours[number] / theirs[number] for number in ours if number in theirs]
+    return statistics.median(ratios) if ratios else None
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -35,6 +37,7 @@ def table(results: Mapping[str, Any]) -> str:
         for figure in dict.fromkeys(figure for _, figure in found):
             lines.append(f"\n{workload.title}: {figure}")
             for peer in (peer for peer, name in found if name == figure):
-                ours = "" if ("toril", figure) not in found else f"   Toril's is {ratio(found, figure, 'toril', peer):6.2f} x"
-                lines.append(f"  {peer:14}{statistics.median(found[peer, figure]):14,.2f}{ours}")
+                ours = ratio(found, figure, "toril", peer)
+                compared = "" if ours is None or peer == "toril" else f"   Toril's is {ours:6.2f} x"
+                lines.append(f"  {peer:14}{statistics.median(found[peer, figure].values()):14,.2f}{compared}")
     return "\n".join(lines)

@@ -18,6 +18,27 @@ from tests.line_process import LineProcess
 from tests.servers import OwnServer, free_ports
 
 PATIENCE_S: Final = 300
+SLOTS: Final = 100
+SLOW_US: Final = 1_000
+"""From here on the server notes how long a command took."""
+Figures = dict[str, float]
+
+
+class WrongRunError(Exception):
+    """Jobs ran twice, or not at all, or earlier than they were due: the figures of such a run mean nothing."""
+
+
+def check(outcome: dict[str, Any], left_out: int = 0) -> None:
+    """Raise WrongRunError unless each job ran exactly once, but for so many that need not have run."""
+    if outcome["doubled"] or outcome["missing"] > left_out:
+        raise WrongRunError(f"{outcome['doubled']} jobs ran more than once, {outcome['missing']} never")
+
+
+async def check_results(program: LineProcess, jobs: int) -> None:
+    """Raise WrongRunError unless the server keeps so many results."""
+    kept = await program.ask("results")
+    if kept != jobs:
+        raise WrongRunError(f"{kept} results are kept instead of {jobs}")
 
 
 @dataclass(frozen=True)
@@ -36,13 +57,27 @@ class Stand:
         self.server = server
         self._stack = stack
 
-    async def programs(self, count: int) -> list[LineProcess]:
-        """Processes of the peer, which have started."""
-        settings = {"host": "127.0.0.1", "port": self.server.port, **self.peer.settings}
-        programs = [LineProcess(self.peer.command, ROOT, settings=settings, patience_s=PATIENCE_S) for _ in range(count)]
+    async def programs(self, count: int, peer: Peer | None = None) -> list[LineProcess]:
+        """Processes of the peer, or of another one, which have started."""
+        peer = peer or self.peer
+        settings = {"host": "127.0.0.1", "port": self.server.port, **peer.settings}
+        programs = [LineProcess(peer.command, ROOT, settings=settings, patience_s=PATIENCE_S) for _ in range(count)]
         for program in programs:
             await self._stack.enter_async_context(program)
         return programs
+
+    async def fill(self, jobs: int, *, kind: str = "waiting", name: str = "no-op", by: Peer | None = None) -> float:
+        """Add jobs in bulk, by a process of the peer or of another one; how many seconds that took."""
+        [producer] = await self.programs(1, by)
+        added: dict[str, float] = await producer.ask("fill", jobs=jobs, kind=kind, name=name)
+        return added["seconds"]
+
+    async def work(self, jobs: int, run: int | None = None, *, slots: int = SLOTS) -> dict[str, Any]:
+        """Run so many of the jobs that are there (or all) in a process of its own; what it saw."""
+        [worker] = await self.programs(1)
+        outcome: dict[str, Any] = await worker.ask("work", jobs=jobs, slots=slots, awaited=run)
+        check(outcome, left_out=jobs - (run or jobs))
+        return outcome
 
     async def server_use(self) -> ServerUse:
         cpu: dict[str, Any] = await self.server.ask("INFO", "cpu")
@@ -55,7 +90,9 @@ async def stand(peer: Peer) -> AsyncGenerator[Stand]:
     """A server by TCP, with the settings of the embedded one; its append-only file is not rewritten meanwhile."""
     with tempfile.TemporaryDirectory() as folder:
         [port] = await asyncio.to_thread(free_ports, 1)
-        server = OwnServer(Path(folder), port=port, appendfsync="everysec", auto_aof_rewrite_percentage="0")
+        server = OwnServer(
+            Path(folder), port=port, appendfsync="everysec", auto_aof_rewrite_percentage="0", slowlog_log_slower_than=str(SLOW_US)
+        )
         async with AsyncExitStack() as stack:
             stack.push_async_callback(server.end)
             await server.start()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tests.benchmarks.peers import all_peers
 from tests.benchmarks.workloads import WORKLOADS
 
 
-@pytest.mark.parametrize("name", [name for name, workload in WORKLOADS.items() if not workload.peers or "node" in workload.peers])
+@pytest.mark.parametrize("name", [name for name, workload in WORKLOADS.items() if workload.is_for(all_peers()["node"])])
 async def test_a_workload_runs_on_node(node_is_there: None, name: str) -> None:
-    figures = await WORKLOADS[name].measure(replace(all_peers()["node"], share=0.02))
+    figures = await WORKLOADS[name].measure(all_peers()["node"], share=0.02)
     assert all(value > 0 for value in figures.values()), figures

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tests.benchmarks.bench_peers import plan
 from tests.benchmarks.peers import all_peers
 from tests.benchmarks.report import ratio, values
-from tests.benchmarks.workloads import WORKLOADS, WrongRunError, check
+from tests.benchmarks.stand import WrongRunError, check
+from tests.benchmarks.workloads import WORKLOADS
 
 
-@pytest.mark.parametrize("name", list(WORKLOADS))
+@pytest.mark.parametrize(
+    "name", ["drain", "adds", "latency", "due", "flow", "names"]
+)  # the others are made of the same parts, and take long
 async def test_a_workload_runs_and_all_its_figures_are_positive(name: str) -> None:
-    toril = replace(all_peers()["toril"], share=0.02)
-    figures = await WORKLOADS[name].measure(toril)
+    figures = await WORKLOADS[name].measure(all_peers()["toril"], share=0.02)
     assert figures
     assert all(value > 0 for value in figures.values()), figures
 
@@ -31,11 +31,12 @@ def test_every_peer_takes_part_in_each_round_and_the_order_turns_around() -> Non
     assert [(number, peer.key) for number, _, peer in plan(["drain"], peers, 2)] == [(1, "toril"), (1, "node"), (2, "node"), (2, "toril")]
 
 
-def test_a_ratio_is_the_median_of_what_the_rounds_gave() -> None:
-    pairs = [(10.0, 5.0), (30.0, 10.0), (4.0, 4.0)]
+def test_a_ratio_is_the_median_of_the_rounds_in_which_both_were_measured() -> None:
+    pairs = [(10.0, 5.0), (30.0, 10.0), (4.0, 4.0), (1.0, None)]
     rows = [
-        {"workload": "drain", "peer": peer, "figures": {"per_s": value}}
-        for pair in pairs
+        {"round": number, "workload": "drain", "peer": peer, "figures": {} if value is None else {"per_s": value}}
+        for number, pair in enumerate(pairs)
         for peer, value in zip(("toril", "node"), pair, strict=True)
     ]
     assert ratio(values({"rounds": rows}, "drain"), "per_s", "toril", "node") == 2.0
+    assert ratio(values({"rounds": rows}, "drain"), "per_s", "toril", "saq") is None

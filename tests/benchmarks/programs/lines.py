@@ -77,6 +77,7 @@ class Seen:
         """Of jobs that ask for it: nanoseconds from the call that added them to the start of their handler."""
         self._awaited = awaited or jobs
         self._numbers = itertools.count(1)  # `next` of it is atomic
+        self._made = time.perf_counter()
         self._began = self._ended = (0.0, 0.0)
         self._has_ended = threading.Event()
 
@@ -102,9 +103,11 @@ class Seen:
         await asyncio.to_thread(self._has_ended.wait)
 
     def figures(self) -> dict[str, float]:
-        """Seconds of the clock and of this process's CPU; how many jobs ran more than once, and how many did not."""
+        """Seconds of the clock and of this process's CPU; from the start of the worker to that of the first handler; how many jobs ran
+        more than once, and how many did not."""
         return {
             "seconds": self._ended[0] - self._began[0],
+            "first_start_seconds": self._began[0] - self._made,
             "cpu_seconds": self._ended[1] - self._began[1],
             "doubled": sum(count > 1 for count in self.counts),
             "missing": sum(count == 0 for count in self.counts),

@@ -10,6 +10,7 @@ const { FlowProducer, Queue, Worker } = require('bullmq');
 const { host, port } = JSON.parse(process.env.PEER);
 const connection = { host, port, maxRetriesPerRequest: null };
 const text = 'some text';
+const CHUNK = 20_000; // so many jobs are added by one call, at most
 const queue = new Queue('bench', { connection });
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const monotonic = () => Number(process.hrtime.bigint()); // the same clock in all processes of the machine
@@ -20,6 +21,7 @@ class Seen {
     this.counts = new Uint8Array(jobs);
     this.starts = [];
     this.delays = [];
+    this.made = performance.now() / 1e3;
     this.left = awaited ?? jobs;
     this.ended = new Promise((resolve) => { this.done = resolve; });
   }
@@ -50,6 +52,7 @@ class Seen {
   figures() {
     return {
       seconds: this.to[0] - this.from[0],
+      first_start_seconds: this.from[0] - this.made,
       cpu_seconds: this.to[1] - this.from[1],
       doubled: this.counts.filter((count) => count > 1).length,
       missing: this.counts.filter((count) => count === 0).length,
@@ -82,7 +85,12 @@ const kinds = { waiting: () => ({}), prioritized: (n) => ({ priority: 1 + (n % 1
 
 const operations = {
   fill: ({ jobs, kind = 'waiting', name = 'no-op' }) =>
-    timed(() => queue.addBulk(numbers(jobs).map((n) => ({ name, data: { n, text, at: 0 }, opts: kinds[kind](n) })))),
+    timed(async () => {
+      for (let first = 0; first < jobs; first += CHUNK) {
+        const some = numbers(Math.min(CHUNK, jobs - first)).map((n) => first + n);
+        await queue.addBulk(some.map((n) => ({ name, data: { n, text, at: 0 }, opts: kinds[kind](n) })));
+      }
+    }),
 
   add_one_by_one: ({ jobs }) =>
     timed(async () => {
@@ -96,6 +104,11 @@ const operations = {
     worker = new Worker('bench', handle, { connection, concurrency: slots });
     worker.on('error', (error) => console.error(error));
     await worker.waitUntilReady();
+  },
+
+  reached: async () => {
+    await seen.ended;
+    return seen.figures();
   },
 
   heard: async () => {

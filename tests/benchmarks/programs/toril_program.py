@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pydantic import BaseModel
+from redis.asyncio import Redis
 
+from tests.benchmarks.bench_drain import drain_bare, drain_with_toril
 from tests.benchmarks.programs.lines import SETTINGS, Operation, Seen, every, memory, run
 from toril import (
     Application,
@@ -26,9 +27,12 @@ from toril import (
     process,
     processor,
 )
+from toril.wire.connection import Server
 
 URL: Final = f"redis://{SETTINGS['host']}:{SETTINGS['port']}"
 TEXT: Final = "some text"
+CHUNK: Final = 20_000
+"""So many jobs are added by one call, at most."""
 
 
 class Payload(BaseModel):
@@ -110,18 +114,18 @@ queue = Queue[Any, Any]("bench", url=URL)
 listening: list[Application] = []
 
 
-def drafts(jobs: int, definition: JobDef[Payload, Result] = NO_OP, **options: Any) -> Sequence[Any]:  # noqa: ANN401 -- as `Queue.job` takes them
-    return [queue.job(definition, Payload(n=n), **options) for n in range(jobs)]
-
-
 async def fill(jobs: int, kind: str = "waiting", name: str = "no-op") -> dict[str, float]:
     """Add jobs in bulk: waiting ones, prioritized ones, or such as are due in a day."""
     definition = {"no-op": NO_OP, "sleep": SLEEP, "full": FULL}[name]
     started = time.perf_counter()
-    if kind == "prioritized":
-        await queue.add_many([queue.job(definition, Payload(n=n), priority=1 + n % 10) for n in range(jobs)])
-    else:
-        await queue.add_many(drafts(jobs, definition, **({"delay": "1d"} if kind == "delayed" else {})))
+    for first in range(0, jobs, CHUNK):
+        numbers = range(first, min(first + CHUNK, jobs))
+        if kind == "prioritized":
+            await queue.add_many([queue.job(definition, Payload(n=n), priority=1 + n % 10) for n in numbers])
+        elif kind == "delayed":
+            await queue.add_many([queue.job(definition, Payload(n=n), delay="1d") for n in numbers])
+        else:
+            await queue.add_many([queue.job(definition, Payload(n=n)) for n in numbers])
     return {"seconds": time.perf_counter() - started}
 
 
@@ -148,11 +152,17 @@ async def listen(jobs: int, slots: int, awaited: int | None = None) -> None:
     listening.append(await app.start())
 
 
-async def heard() -> dict[str, Any]:
-    """Wait until the jobs have run, stop the worker, and say what was seen."""
+async def reached() -> dict[str, Any]:
+    """Wait until the jobs have run, and say what was seen."""
     await seen.wait()
+    return seen.figures()
+
+
+async def heard() -> dict[str, Any]:
+    """Wait until the jobs have run, stop the worker, and say all that was seen."""
+    figures = await reached()
     await listening.pop().stop()
-    return {**seen.figures(), "starts": seen.starts, "delays": seen.delays}
+    return {**figures, "starts": seen.starts, "delays": seen.delays}
 
 
 async def work(jobs: int, slots: int, awaited: int | None = None) -> dict[str, Any]:
@@ -177,7 +187,8 @@ async def add_due(jobs: int, in_ms: int) -> int:
     """Add jobs that are due at one instant; which, in ms of the wall clock."""
     now_ms = time.time_ns() // 1_000_000
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
-    await queue.add_many(drafts(jobs, TIMED, delay=timedelta(milliseconds=in_ms), timestamp=now))
+    delay = timedelta(milliseconds=in_ms)
+    await queue.add_many([queue.job(TIMED, Payload(n=n), delay=delay, timestamp=now) for n in range(jobs)])
     return now_ms + in_ms
 
 
@@ -188,9 +199,44 @@ async def add_flow(children: int) -> None:
         await flows.add(flow_job(PARENT, Payload(n=0), queue="bench", children=below))
 
 
+async def bare_loop(jobs: int) -> dict[str, float]:
+    """Seconds of the drain of `make bench`, and of its bare loop."""
+    async with Server(URL) as server:
+        return {
+            "bare_seconds": await drain_bare(server, "bare", jobs),
+            "seconds": await drain_with_toril(server, "beside", jobs),
+        }
+
+
+async def raw_round_trips(count: int) -> dict[str, float]:
+    """Seconds of so many commands that redis-py sends one after the other, each with the data of a job."""
+    data = Payload(n=1).model_dump_json()
+    async with Redis(host=SETTINGS["host"], port=SETTINGS["port"]) as client:
+        await client.set("raw", data)
+        started = time.perf_counter()
+        for _ in range(count):
+            await client.set("raw", data)
+        return {"seconds": time.perf_counter() - started}
+
+
 OPERATIONS: Final[dict[str, Operation]] = {
     operation.__name__: operation
-    for operation in (fill, add_one_by_one, add_at_once, listen, heard, work, results, tick, add_due, add_flow, memory)
+    for operation in (
+        fill,
+        add_one_by_one,
+        add_at_once,
+        listen,
+        reached,
+        heard,
+        work,
+        results,
+        tick,
+        add_due,
+        add_flow,
+        memory,
+        bare_loop,
+        raw_round_trips,
+    )
 }
 
 if __name__ == "__main__":
