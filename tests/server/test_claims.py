@@ -39,11 +39,23 @@ async def test_ids_without_a_job_behind_them_are_dropped(bench: Bench) -> None:
     await bench.raw("SET", bench.key("string"), "not a hash")
     await bench.raw("HSET", bench.key("0:1700000000000"), "name", "a marker of old versions")
     before = set(await bench.everything())
-    assert await bench.claim(10) == ["1", "2", "3"]
+    reply = await bench.turn(claims=10)
+    assert ids(reply) == ["1", "2", "3"]
+    assert (reply.dropped, reply.dropped_ids) == (4, ["list", "ghost-1", "ghost-2", "string"])
     assert await bench.members("active") == ["3", "2", "1"]
     locks = {f"bull:q:{job_id}:lock" for job_id in "123"}
     assert set(await bench.everything()) == before - {"bull:q:wait", "bull:q:prioritized", "bull:q:pc"} | locks | {"bull:q:active"}
     assert [event for event in await bench.events() if event.startswith("active")] == [f"active {n} prev=waiting" for n in (1, 2, 3)]
+
+
+async def test_a_turn_drops_a_thousand_ids_at_most_and_names_the_first_ones(bench: Bench) -> None:
+    await bench.add()
+    ghosts = [f"ghost-{number}" for number in range(1_500)]
+    await bench.raw("RPUSH", bench.key("wait"), *reversed(ghosts))
+    reply = await bench.turn(claims=1)
+    assert (ids(reply), reply.state, reply.dropped, reply.dropped_ids) == ([], ClaimState.SATISFIED, 1_000, ghosts[:10])
+    reply = await bench.turn(claims=1)
+    assert (ids(reply), reply.dropped, reply.dropped_ids) == (["1"], 500, ghosts[1_000:1_010])
 
 
 async def test_a_job_that_is_not_there_does_not_use_up_the_rate_limit(bench: Bench) -> None:

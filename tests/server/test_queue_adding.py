@@ -323,6 +323,16 @@ async def test_ids_beyond_a_hundred_trillion_stay_apart(queue: Queue, bench: Ben
     assert [job.data["i"] for job in await queue.get_waiting()] == [0, 1, 2]
 
 
+async def test_where_the_counter_of_ids_is_gone_no_new_job_takes_the_place_of_an_old_one(queue: Queue, bench: Bench) -> None:
+    """An evicting server throws it away like any other key."""
+    old = await queue.add_many([queue.job("n", {"n": n}) for n in range(100)])
+    await bench.raw("DEL", bench.key("id"))
+    new = await queue.add_many([queue.job("n", {"n": n}) for n in range(100, 110)])
+    assert len({job.id for job in (*old, *new)}) == 110
+    assert sorted([job.data["n"] for job in await queue.get_waiting(0, -1)]) == list(range(110))
+    assert int(await bench.raw("GET", bench.key("id"))) < 300  # the gap is skipped in steps that grow
+
+
 async def test_without_a_server_an_add_says_so(prefix: str) -> None:
     async with Server("redis://127.0.0.1:1", patience_ms=0) as nowhere, Queue("q", prefix=prefix, server=nowhere) as queue:
         with pytest.raises(ServerUnreachableError, match=r"127\.0\.0\.1:1"):

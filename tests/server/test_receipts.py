@@ -79,7 +79,7 @@ async def test_a_turn_left_on_a_dead_connection_arrives_after_all_and_changes_no
         assert ids(await lane.turn(lane="w:0", sequence=1, claims=2, token="a")) == ["1", "2"]
         before = await bench.everything(), await bench.events()
         (reply,) = await proxy.deliver_late()
-        assert reply.startswith(b"*7\r\n")
+        assert reply.startswith(b"*8\r\n")
         after = await bench.everything(), await bench.events()
     assert [key for key in after[0] if after[0][key]["value"] != before[0][key]["value"]] == []
     assert after[1] == before[1]

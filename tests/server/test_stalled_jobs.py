@@ -52,7 +52,8 @@ async def test_a_sweep_tells_how_long_another_one_is_away(bench: Bench) -> None:
 async def test_a_sweep_forgets_ids_without_a_job(bench: Bench) -> None:
     await bench.raw("RPUSH", bench.key("active"), "ghost", "0:1")
     await bench.raw("SADD", bench.key("stalled"), "ghost", "0:1")
-    assert await bench.sweep() == []
+    reply = await bench.commands.sweep_stalled(bench.now, 30_000, 1)
+    assert (reply.recovered, reply.dropped) == ([], ["ghost"])
     assert await bench.commands.count(["active", "wait"]) == [0, 0]
     assert not await bench.raw("EXISTS", bench.key("ghost"))
 

@@ -113,7 +113,7 @@ class QueueCommands(JobCommands):
             args += (name, free)
         for ending in request.endings:
             args += ending
-        codes, state, value, wait_position, prioritized_position, rows, details = replies.checked(
+        codes, state, value, wait_position, prioritized_position, rows, details, dropped = replies.checked(
             await connection.run(scripts.load("turn"), self._bases, *args)
         )
         return TurnReply(
@@ -124,14 +124,16 @@ class QueueCommands(JobCommands):
             value if isinstance(value, int) else 0,
             (wait_position, prioritized_position),
             "" if isinstance(value, int) else value.decode("utf-8", "replace"),
+            dropped[0],
+            [id_text(job_id) for job_id in dropped[1:]],
         )
 
     async def sweep_stalled(self, now_ms: int, interval_ms: int, max_stalled_count: int) -> StalledReply:
         """Put back the jobs whose worker is gone (wire §3.9)."""
-        wait_ms, recovered, cancelled = await self._commands.run(
+        wait_ms, recovered, cancelled, dropped = await self._commands.run(
             scripts.load("sweep_stalled"), self._bases, now_ms, interval_ms, max_stalled_count, repeatable=True
         )
-        return StalledReply(list(map(id_text, recovered)), list(map(id_text, cancelled)), wait_ms)
+        return StalledReply(list(map(id_text, recovered)), list(map(id_text, cancelled)), list(map(id_text, dropped)), wait_ms)
 
     async def end_cancelled(self, job_id: str, now_ms: int, keep: str, metrics_points: int) -> str | None:
         """Fail a cancelled job whose worker is gone: the reason for it; None if it has ended or its worker lives, and nothing happened."""

@@ -74,6 +74,10 @@ class TurnReply:
     positions: tuple[int, int]
     obstacle: str = ""
     """The key that keeps everybody from claiming, and what is wrong with it."""
+    dropped: int = 0
+    """How many ids without a job were taken out of the queue."""
+    dropped_ids: Sequence[str] = ()
+    """The first ones of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,4 +87,6 @@ class StalledReply:
     recovered: Sequence[str]
     cancelled: Sequence[str]
     """Jobs that somebody cancelled before their worker died; they are active until `end_cancelled`, or the next sweep finds them."""
+    dropped: Sequence[str]
+    """Ids without a job behind them, which were active."""
     wait_ms: int

@@ -12,6 +12,7 @@ from toril.errors import ServerError
 from toril.telemetry.logs import get_logger
 from toril.wire.commands import QueueCommands
 from toril.worker.health import Health
+from toril.worker.missing import MissingJobs
 from toril.worker.options import WorkerOptions
 
 log = get_logger(__name__)
@@ -25,6 +26,7 @@ class StalledSweep:
     Args:
         found: called with the id of each job that was put back.
         end_cancelled: fails a job that was cancelled before its worker died.
+        missing: hears of ids without a job.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class StalledSweep:
         health: Health,
         found: Callable[[str], None],
         end_cancelled: Callable[[str], Awaitable[None]],
+        missing: MissingJobs,
     ) -> None:
         self._commands = commands
         self._options = options
@@ -42,6 +45,7 @@ class StalledSweep:
         self._health = health
         self._found = found
         self._end_cancelled = end_cancelled
+        self._missing = missing
 
     async def run_forever(self) -> None:
         """Sweep until cancelled."""
@@ -56,6 +60,7 @@ class StalledSweep:
             for job_id in reply.recovered:
                 log.warning("job stalled: its worker is gone; put back to wait", queue=self._commands.keys.queue, job_id=job_id)
                 self._found(job_id)
+            self._missing.dropped(len(reply.dropped), reply.dropped)
             for job_id in reply.cancelled:
                 await self._end_cancelled(job_id)
         except (ServerError, redis_errors.RedisError) as error:

@@ -32,6 +32,7 @@ from toril.wire.connection import Connection, backoff_ms
 from toril.wire.endings import Ending
 from toril.wire.turns import HEEDS_ANY_LIMIT, ClaimState, TurnReply, TurnRequest
 from toril.worker.health import Health
+from toril.worker.missing import MissingJobs
 from toril.worker.options import WorkerOptions
 from toril.worker.slots import Reservation, Slots
 from toril.worker.waiting import Doorbell
@@ -87,6 +88,7 @@ class Lanes:
         start: called for each claimed job, with its lock token.
         turn_ended: called after each turn.
         drained: called when nothing waits any more, after jobs did.
+        missing: hears of ids without a job.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Lanes:
         start: Callable[[str, JobRecord], None],
         turn_ended: Callable[[], None],
         drained: Callable[[], None],
+        missing: MissingJobs,
     ) -> None:
         self._commands = commands
         self._lanes = lanes
@@ -114,6 +117,7 @@ class Lanes:
         self._start = start
         self._turn_ended = turn_ended
         self._drained = drained
+        self._missing = missing
         self._has_claimed = False
         self._holds = 0
         self._limit_until_ms = 0
@@ -269,6 +273,7 @@ class Lanes:
         finally:
             self._under_way -= 1
             self._claims_under_way -= reservation.claims > 0
+        self._missing.dropped(reply.dropped, reply.dropped_ids)
         names = [record.name for _, record in reply.claimed]
         self._slots.settle(reservation, names)
         for token, record in reply.claimed:

@@ -43,6 +43,7 @@ from toril.worker.executor import Executor
 from toril.worker.executors import Children
 from toril.worker.health import Health, Problem
 from toril.worker.locks import LockKeeper
+from toril.worker.missing import MissingJobs
 from toril.worker.options import WorkerOptions
 from toril.worker.processor import Handlers, Registry, handlers_of
 from toril.worker.running import CancelReason, RunningJob
@@ -177,6 +178,7 @@ class Worker(EventSource):
         doorbell = Doorbell(
             commands, bell_connection, self._clock, self.options.drain_delay_ms, self._health, self._look_again, self._can_claim
         )
+        missing = MissingJobs(self.queue.name, self._clock)
         self._lanes = Lanes(
             commands,
             lanes,
@@ -188,8 +190,9 @@ class Worker(EventSource):
             start=self._attempts.start,
             turn_ended=self._turn_ended,
             drained=functools.partial(self.listeners.tell, "drained"),
+            missing=missing,
         )
-        sweep = StalledSweep(commands, self.options, self._clock, self._health, self._stalled, self._attempts.end_cancelled)
+        sweep = StalledSweep(commands, self.options, self._clock, self._health, self._stalled, self._attempts.end_cancelled, missing)
         channel = server.subscription(commands.keys, commands.keys.control)
         control = Control(commands, channel, self._attempts)
         threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=f"toril-{self.queue.name}")
@@ -219,6 +222,7 @@ class Worker(EventSource):
                     for task in tasks:
                         task.cancel()
         finally:
+            missing.close()
             threads.shutdown(wait=False, cancel_futures=True)
             # All in one: who cancels again during a first step must not keep the second from being taken.
             await run_to_end(self._close(children, [bell_connection, *(lane.connection for lane in lanes)]))

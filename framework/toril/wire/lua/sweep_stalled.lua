@@ -8,7 +8,7 @@ ARGV[1]  now, ms
 ARGV[2]  interval between sweeps, ms
 ARGV[3]  how often a job may stall before it is failed
 Returns  {ms to wait, since another worker swept lately, or 0; the ids that were put back; those of cancelled jobs, which stay active
-         until `end_cancelled` or the next sweep}
+         until `end_cancelled` or the next sweep; those without a job, which were dropped}
 ]]
 -- include queue
 
@@ -18,7 +18,7 @@ local check = q.base .. "stalled-check"
 
 local ttl = call("PTTL", check)
 if ttl == -1 then ttl = interval end -- somebody wrote it without a TTL: nobody will ever sweep, but nobody shall spin either
-if ttl ~= -2 then return { math.max(ttl, 1), {}, {} } end
+if ttl ~= -2 then return { math.max(ttl, 1), {}, {}, {} } end
 call("SET", check, ARGV[1], "PX", interval)
 trim_events(q)
 
@@ -29,7 +29,7 @@ local function is_scheduled(key)
     and (call("EXISTS", q.base .. "repeat:" .. scheduler) == 1 or call("ZSCORE", q.base .. "repeat", scheduler) ~= false)
 end
 
-local recovered, cancelled = {}, {}
+local recovered, cancelled, dropped = {}, {}, {}
 local suspects = call("SMEMBERS", q.stalled)
 if #suspects > 0 then call("DEL", q.stalled) end
 for _, id in ipairs(suspects) do
@@ -38,7 +38,11 @@ for _, id in ipairs(suspects) do
     -- its worker lives
   elseif call("EXISTS", q.own .. "cancel:" .. id) == 1 and call("EXISTS", key) == 1 and call("LPOS", q.active, id) then
     cancelled[#cancelled + 1] = id -- its worker died before it could obey
-  elseif call("LREM", q.active, 1, id) == 1 and call("EXISTS", key) == 1 then
+  elseif call("LREM", q.active, 1, id) == 0 then
+    -- it has ended
+  elseif call("EXISTS", key) == 0 then
+    if string.sub(id, 1, 2) ~= "0:" then dropped[#dropped + 1] = id end -- those are marks of old versions
+  else
     local count = call("HINCRBY", key, "stc", 1)
     if count > max_stalled and not is_scheduled(key) then
       call("HSET", key, "defa", "job stalled more than allowable limit")
@@ -55,4 +59,4 @@ local active = call("LRANGE", q.active, 0, -1)
 for first = 1, #active, 1000 do
   call("SADD", q.stalled, unpack(active, first, math.min(first + 999, #active)))
 end
-return { 0, recovered, cancelled }
+return { 0, recovered, cancelled, dropped }

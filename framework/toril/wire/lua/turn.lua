@@ -19,8 +19,8 @@ ARGV[11]  and in the prioritized jobs
 ARGV[12]  for how many minutes finished jobs are counted, or 0
 ARGV[13]  number of capped names c; then c pairs: name, free slots; then k times seven: kind, id, token and four values. Seven of
           the kind "l" are no ending but the dead letter of the one that follows: base of its queue, name, data, opts, delay, priority
-Returns   {codes, state, value (of OBSTRUCTED the key and what is wrong with it), position, position, {{id, token, fields…}…}, {place of a code from 0, what else is known of it…}}, or -1
-          if a later turn was answered already
+Returns   {codes, state, value (of OBSTRUCTED the key and what is wrong with it), position, position, {{id, token, fields…}…}, {place of a code from 0, what else is known of it…},
+          {how many ids without a job were dropped, the first ones…}}, or -1 if a later turn was answered already
 ]]
 -- include finish
 -- include claim
@@ -99,10 +99,10 @@ for i = 14 + 2 * names, #ARGV, 7 do
 end
 
 local wanted = tonumber(ARGV[6])
-local rows, state, value, wait_position, prioritized_position = {}, SATISFIED, 0, 0, 0
+local rows, state, value, wait_position, prioritized_position, dropped = {}, SATISFIED, 0, 0, 0, { 0 }
 if wanted > 0 then
   local limit_max = tonumber(ARGV[8])
-  rows, state, value, wait_position, prioritized_position = claim(q, {
+  rows, state, value, wait_position, prioritized_position, dropped = claim(q, {
     now = now, token = token, lock_ms = lock_ms, wanted = wanted, worker_name = ARGV[7], free = free,
     limit_max = limit_max > 0 and limit_max or nil, limit_ms = limit_max > 0 and tonumber(ARGV[9]) or nil,
     heeds_any_limit = limit_max < 0,
@@ -122,9 +122,9 @@ if lane ~= "" then
   for i, row in ipairs(rows) do
     claimed[i] = { row[1], row[2] }
   end
-  local answer = cmsgpack.pack({ codes, state, value, wait_position, prioritized_position, claimed, details })
+  local answer = cmsgpack.pack({ codes, state, value, wait_position, prioritized_position, claimed, details, dropped })
   call("HSET", receipt, "seq", sequence, "answer", answer)
   call("PEXPIRE", receipt, 2 * lock_ms)
 end
 
-return { codes, state, value, wait_position, prioritized_position, rows, details }
+return { codes, state, value, wait_position, prioritized_position, rows, details, dropped }

@@ -30,11 +30,12 @@ end
 local function add_job(q, job, in_flow)
   local now = tonumber(job.timestamp)
   if job.parent_key and call("EXISTS", job.parent_key) == 0 then return -5 end
-  local automatic = count_id(q)
+  local is_custom = job.custom ~= ""
+  local id = is_custom and job.custom or free_id(q)
+  if is_custom then count_id(q) end
   max_events(q)
-  local id = job.custom ~= "" and job.custom or automatic
-  if job.custom ~= "" and call("EXISTS", q.base .. id) == 1 then return duplicate(q, id, job, now, in_flow) end
-  if job.custom ~= "" then forget(q, id) end -- only these ids can come again
+  if is_custom and call("EXISTS", q.base .. id) == 1 then return duplicate(q, id, job, now, in_flow) end
+  if is_custom then forget(q, id) end -- only these ids can come again
   if job.rule ~= "" then
     local rule = cjson.decode(job.rule)
     local other = deduplicate(q, rule, id, job, now)

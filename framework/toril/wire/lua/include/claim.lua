@@ -111,9 +111,13 @@ local function name_is_full(free)
   return false
 end
 
--- §3.2, up to `request.wanted` times. Returns rows {id, token, fields…}, state, value.
+-- How many ids without a job one turn drops at most, and how many of them it names.
+local DROPPED, NAMED = 1000, 10
+
+-- §3.2, up to `request.wanted` times. Returns rows {id, token, fields…}, state, value, two positions, {how many ids without a job were
+-- dropped, the first ones…}.
 local function claim(q, request)
-  local rows = {}
+  local rows, dropped = {}, { 0 }
   local free, look = request.free, { left = WINDOW }
   local waiting = { key = q.wait, is_list = true, skipped = request.wait_position }
   local prioritized = { key = q.prioritized, skipped = request.prioritized_position }
@@ -122,8 +126,8 @@ local function claim(q, request)
   promote_due(q, request.now, is_blocked(q))
   local limit = max or request.heeds_any_limit and 1
   local obstacle = limit and limit_obstacle(q)
-  if obstacle then return rows, OBSTRUCTED, obstacle, waiting.skipped, prioritized.skipped end
-  while #rows < request.wanted do
+  if obstacle then return rows, OBSTRUCTED, obstacle, waiting.skipped, prioritized.skipped, dropped end
+  while #rows < request.wanted and dropped[1] < DROPPED do
     local ttl = rate_ttl(q, limit)
     if ttl > 0 then
       state, value = LIMITED, ttl
@@ -154,6 +158,9 @@ local function claim(q, request)
       local name = values[1]
       if free[name] then free[name] = free[name] - 1 end
       rows[#rows + 1] = { id, token, unpack(values) }
+    elseif string.sub(id, 1, 2) ~= "0:" then -- those are marks of old versions
+      dropped[1] = dropped[1] + 1
+      if #dropped <= NAMED then dropped[#dropped + 1] = id end
     end
   end
   if #rows > 0 then ring(q) end -- §3.2 step 10: wakes the next sleeper, blocked or not
@@ -168,5 +175,5 @@ local function claim(q, request)
       value = math.floor(next_due(q) or 0)
     end
   end
-  return rows, state, value, waiting.skipped, prioritized.skipped
+  return rows, state, value, waiting.skipped, prioritized.skipped, dropped
 end

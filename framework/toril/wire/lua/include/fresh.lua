@@ -47,13 +47,10 @@ local function obstacle(base, job)
   end
 end
 
--- Adds a job with an id that nobody has: where somebody took the counter away, old jobs have the first numbers.
+-- Adds a job with an id that nobody has.
 local function add_fresh(q, job, now)
   max_events(q)
-  local id
-  repeat
-    id = count_id(q)
-  until call("EXISTS", q.base .. id) == 0
+  local id = free_id(q)
   store(q, id, job)
   if place(q, id, job, now) == "delayed" then wake_delayed(q) else wake(q) end
   return id

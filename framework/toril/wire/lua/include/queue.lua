@@ -64,9 +64,20 @@ local function wake_delayed(q)
   if due then call("ZADD", q.marker, due, "1") end
 end
 
--- The next automatic id. Lua's own spelling of a number keeps 14 digits only (T16).
+-- Counts one more add: its automatic id. Lua's own spelling of a number keeps 14 digits only (T16).
 local function count_id(q)
   return string.format("%.0f", call("INCR", q.base .. "id"))
+end
+
+-- The same, for a job that gets this id: one that nobody has. Where the server evicted the counter, or somebody took it away, old jobs
+-- have the first numbers, maybe a million of them.
+local function free_id(q)
+  local id, step = count_id(q), 1
+  while call("EXISTS", q.base .. id) == 1 do
+    id, step = string.format("%.0f", tonumber(id) + step), step * 2
+    call("SET", q.base .. "id", id)
+  end
+  return id
 end
 
 -- §3.0 MAXEV
