@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ from toril import (
 from toril.application import ApplicationState
 from toril.di import ContextState, GraphErrors
 from toril.errors import ServerUnreachableError
-from toril.testing import Test, TestingModule
+from toril.testing import NotEnteredError, Test, TestingModule
 from toril.testing.builder import TestingModuleBuilder
 
 
@@ -146,3 +146,33 @@ async def test_a_testing_module_whose_start_fails_is_closed() -> None:
         async with builder.use_server("redis://127.0.0.1:1", "nowhere").compile():
             raise AssertionError("it must not come so far")
     assert opened == ["open", "closed"]
+
+
+async def enter_workers(t: TestingModule) -> None:
+    async with t.run_workers():
+        raise AssertionError("it must not come so far")
+
+
+async def queue_of(t: TestingModule) -> None:
+    t.queue("work")
+
+
+CALLS: dict[str, Callable[[TestingModule], Awaitable[object]]] = {
+    "drain()": lambda t: t.drain(),
+    "run_job()": lambda t: t.run_job("double", 1),
+    "advance()": lambda t: t.advance("1m"),
+    "run_workers()": enter_workers,
+    "queue('work')": queue_of,
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_testing_module_is_used_in_its_block_only(call: str) -> None:
+    t = await with_work().compile()
+    with pytest.raises(NotEnteredError, match=r"enter it first, `async with t:`") as before:
+        await CALLS[call](t)
+    async with t:
+        t.queue("work")
+    with pytest.raises(NotEnteredError, match=r"after the testing module was closed: do it inside its block") as after:
+        await CALLS[call](t)
+    assert [(one.value.call, one.value.is_over) for one in (before, after)] == [(call, False), (call, True)]

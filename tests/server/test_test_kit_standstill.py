@@ -170,9 +170,6 @@ async def test_a_handler_that_hangs_for_the_whole_patience_is_told() -> None:
 
 @pytest.mark.parametrize("call", ["drain", "advance"])
 async def test_a_server_that_nobody_reaches_is_an_error_and_no_endless_wait(call: str) -> None:
-    t = await Test.create_testing_module(imports=[StandingModule]).use_server("redis://127.0.0.1:1", "nowhere").compile()
-    try:
+    async with Test.create_testing_module(imports=[StandingModule]).use_server("redis://127.0.0.1:1", "nowhere").compile() as t:
         with pytest.raises(ServerUnreachableError, match=r"no server answers at redis://127\.0\.0\.1:1"):
             await (t.drain() if call == "drain" else t.advance("1m"))
-    finally:
-        await t.close()

@@ -2,6 +2,7 @@
 
 TorilError
 └── TestKitError
+    ├── NotEnteredError     a testing module was used outside of its `async with` block
     ├── StillBusyError      work that has not come to an end in a generous real time
     ├── NeverEndsError      a job that somebody waits for and that nothing will bring to its end
     └── LeakError           what a testing module has left behind when it was closed
@@ -20,6 +21,19 @@ class TestKitError(TorilError):
     """Base of what the test kit reports."""
 
     __test__ = False  # not a test class
+
+
+class NotEnteredError(TestKitError):
+    """A testing module was used before its `async with` block, or after it (`is_over`); `call` tells how."""
+
+    def __init__(self, call: str, is_over: bool) -> None:
+        super().__init__(call, is_over)
+        self.call, self.is_over = call, is_over
+
+    def __str__(self) -> str:
+        if self.is_over:
+            return f"{self.call} came after the testing module was closed: do it inside its block, `async with … as t:`"
+        return f"{self.call} came before the testing module was entered, and no hook of starting has run: enter it first, `async with t:`"
 
 
 class StillBusyError(TestKitError):

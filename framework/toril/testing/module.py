@@ -36,7 +36,7 @@ from toril.queues.queue import Queue
 from toril.testing.clock import FakeClock, housekeeping
 from toril.testing.crew import Crew
 from toril.testing.environment import TestEnvironment
-from toril.testing.errors import LeakError, NeverEndsError
+from toril.testing.errors import LeakError, NeverEndsError, NotEnteredError
 from toril.testing.expectations import Expectation, expectation
 from toril.testing.job_names import check_known_name
 from toril.testing.leaks import LeakCheck
@@ -67,7 +67,7 @@ class TestingModule:
         self.clock = clock
         self._environment = environment
         self._leaks = leaks
-        self._is_closed = False
+        self._is_entered = self._is_closed = False
         self._crew = Crew(self.ctx, clock)
         self._ends: dict[str, Ends] = {}
         self._advancing = asyncio.Lock()
@@ -88,7 +88,13 @@ class TestingModule:
         return self.ctx.get(token)
 
     def queue(self, name: str) -> Queue[Any, Any]:
-        """A registered queue. Raises NotFound, with what is near."""
+        """A registered queue.
+
+        Raises:
+            NotFound: it isn't; with what is near.
+            NotEnteredError: outside of the block, as all calls below that run jobs or move time.
+        """
+        self._expect_entered(f"queue({name!r})")
         return self.app.queue(name)
 
     async def init(self) -> None:
@@ -102,6 +108,7 @@ class TestingModule:
         except BaseException as error:
             await run_to_end(self._close_after(error))
             raise
+        self._is_entered = True
 
     async def close(self) -> None:
         """Run the hooks of stopping, and close everything; also before `init`, and a second time. `async with` does it.
@@ -142,6 +149,10 @@ class TestingModule:
         if leaks and error is not None:  # what the test itself says is more important
             error.add_note(str(LeakError(leaks)))
 
+    def _expect_entered(self, call: str) -> None:
+        if self._is_closed or not self._is_entered:
+            raise NotEnteredError(call, self._is_closed)
+
     # ── running jobs ──────────────────────────────────────────────────────────────────────────────────────────
 
     @property
@@ -162,6 +173,7 @@ class TestingModule:
             InvalidOptionError: a queue has no processor here.
             StillBusyError: it did not come to an end; soon, if what runs waits for the clock, which stands still.
         """
+        self._expect_entered("drain()")
         check_served(self.ctx.graph, queues, "drain")
         async with self._crew.work(queues or self._crew.served(), beside_others=True) as workers:
             await self._crew.settle(workers, jobs_may_wait=False)
@@ -178,6 +190,7 @@ class TestingModule:
         Raises:
             InvalidOptionError: a queue has no processor here.
         """
+        self._expect_entered("run_workers()")
         check_served(self.ctx.graph, queues, "run_workers")
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._crew.work(queues or self._crew.served()))
@@ -238,6 +251,7 @@ class TestingModule:
             NeverEndsError, StillBusyError: it does not come to its end.
             Others: what `Queue.add` raises.
         """
+        self._expect_entered("run_job()")
         job_name: str = getattr(name, "name", name)  # of a definition, or the name itself
         target = self.queue(serving_queue(self.ctx.graph, job_name, queue))
         ends = self._ends.get(target.name) or self._ends.setdefault(target.name, Ends(target))
@@ -328,7 +342,7 @@ class TestingModule:
 
     def _expectation(self, name: str | JobDef[Any, Any], data: object, queue: str | None, options: Mapping[str, Any]) -> Expectation:
         if queue is not None:
-            self.queue(queue)  # a slip of the pen would make every `assert_not_enqueued` hold
+            self.app.queue(queue)  # a slip of the pen would make every `assert_not_enqueued` hold
         return expectation(name, data, options, queue)
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -347,6 +361,7 @@ class TestingModule:
             InvalidOptionError: the clock is no FakeClock, which nobody can move.
             StillBusyError: work at one moment did not come to an end.
         """
+        self._expect_entered("advance()")
         clock = self.clock
         if not isinstance(clock, FakeClock):
             raise InvalidOptionError("advance", duration, "the clock of this testing module is real: leave out use_clock(), or wait")
