@@ -4,7 +4,7 @@
 //
 // Nothing runs on its own: workers don't run (their jobs are claimed and ended one by one, by the manual API), and clock and chance
 // are injected. An error is told by BullMQ's code, or by its text where it has none.
-import { FlowProducer, Job, Queue, UnrecoverableError, Worker } from 'bullmq';
+import { FlowProducer, Job, Queue, QueueEventsProducer, UnrecoverableError, Worker } from 'bullmq';
 import { say, serve } from './lines.mjs';
 
 const { connection, prefix } = JSON.parse(process.env.PEER);
@@ -34,12 +34,20 @@ const WORKERS = {
 
 const flows = new FlowProducer({ connection, prefix });
 const queues = new Map();
+const producers = new Map();
 const workers = new Map();
 const held = new Map(); // jobs that were claimed and have not ended, by the name that the test gives to this hold
 
-function queueOf(name) {
-  if (!queues.has(name)) queues.set(name, new Queue(name, { connection, prefix, skipMetasUpdate: true }));
-  return queues.get(name);
+// `under`: the prefix, where it isn't our own.
+function queueOf(name, under = prefix) {
+  const key = `${under} ${name}`;
+  if (!queues.has(key)) queues.set(key, new Queue(name, { connection, prefix: under, skipMetasUpdate: true }));
+  return queues.get(key);
+}
+
+function eventsOf(name) {
+  if (!producers.has(name)) producers.set(name, new QueueEventsProducer(name, { connection, prefix }));
+  return producers.get(name);
 }
 
 function workerOf(queue, kind) {
@@ -64,6 +72,8 @@ const withParent = (opts, parent) => (parent ? { ...opts, parent: { id: parent.i
 
 const flowOf = ({ queue, children, ...node }) => ({ ...node, queueName: queue, children: children?.map(flowOf) });
 
+const treeOf = ({ job, children = [] }) => [job.id, children.map(treeOf).sort()];
+
 function claimed(job, hold) {
   if (!job) return null;
   held.set(hold, job);
@@ -80,24 +90,13 @@ async function claim({ queue, worker, token, hold }) {
   return claimed(await there.getNextJob(token, { block: false }), hold);
 }
 
-// A refused end leaves its stack in Node's object, so that a second try would write it, too; a worker never tries twice.
-async function fail(job, error, token, next) {
-  const before = [...(job.stacktrace ?? [])];
-  try {
-    return await job.moveToFailed(error, token, next);
-  } catch (refusal) {
-    job.stacktrace = before;
-    throw refusal;
-  }
-}
-
 // How a claimed job ends; the next one, if `next` asks for it and the library gives one in the same step.
 async function end({ hold, token, how, value, reason, ms }, next = false) {
   const job = held.get(hold);
   switch (how) {
     case 'complete': return job.moveToCompleted(value, token, next);
-    case 'fail': return fail(job, new Error(reason), token, next);
-    case 'give up': return fail(job, new UnrecoverableError(reason), token, next);
+    case 'fail': return job.moveToFailed(new Error(reason), token, next);
+    case 'give up': return job.moveToFailed(new UnrecoverableError(reason), token, next);
     case 'put off': return job.moveToDelayed(now + ms, token);
     case 'put back': return job.moveToWait(token);
     case 'rate limit':
@@ -114,7 +113,8 @@ const operations = {
   reset: () => held.clear(),
   drop: ({ hold }) => { held.delete(hold); },
 
-  add: async ({ queue, name, data, opts, parent }) => (await queueOf(queue).add(name, data, withParent(opts, parent))).id,
+  add: async ({ queue, name, data, opts, parent, prefix: under }) =>
+    (await queueOf(queue, under).add(name, data, withParent(opts, parent))).id,
   add_many: async ({ queue, jobs }) => (await queueOf(queue).addBulk(jobs)).map((job) => job.id),
   add_flow: async ({ flow }) => { await flows.add(flowOf(flow)); },
 
@@ -160,6 +160,9 @@ const operations = {
     (await jobOf(args)).retry(state, { resetAttemptsMade: reset, resetAttemptsStarted: reset }),
   remove: async ({ queue, job }) => (await queueOf(queue).remove(job)) === 1,
   drop_child_link: async (args) => (await jobOf(args)).removeChildDependency(),
+  drop_own_deduplication: async (args) => (await jobOf(args)).removeDeduplicationKey(),
+  remove_unprocessed: async (args) => { await (await jobOf(args)).removeUnprocessedChildren(); },
+  clear_logs: async ({ keep, ...args }) => { await (await jobOf(args)).clearLogs(keep); },
 
   pause: async ({ queue }) => queueOf(queue).pause(),
   resume: async ({ queue }) => queueOf(queue).resume(),
@@ -180,6 +183,22 @@ const operations = {
   upsert_scheduler: async ({ queue, scheduler, repeat, template }) =>
     (await queueOf(queue).upsertJobScheduler(scheduler, repeat, template))?.id ?? null,
   remove_scheduler: async ({ queue, scheduler }) => queueOf(queue).removeJobScheduler(scheduler),
+
+  look: async ({ queue, job: id, deduplications }) => {
+    const job = await jobOf({ queue, job: id });
+    const logs = await queueOf(queue).getJobLogs(id);
+    return {
+      data: job.data, progress: job.progress, result: job.returnvalue ?? null, reason: job.failedReason ?? null,
+      made: job.attemptsMade, stacks: job.stacktrace.length, timestamp: job.timestamp, processed: job.processedOn ?? null,
+      finished: job.finishedOn ?? null, by: job.processedBy ?? null, deduplication: job.deduplicationId ?? null,
+      parent: job.parentKey ?? null, state: await job.getState(),
+      logs: [logs.logs, logs.count], values: await job.getChildrenValues(), ignored: await job.getIgnoredChildrenFailures(),
+      counts: await job.getDependenciesCount(), tree: treeOf(await flows.getFlow({ id, queueName: queue })),
+      owners: await Promise.all(deduplications.map((key) => queueOf(queue).getDeduplicationJobId(key))),
+    };
+  },
+
+  publish: async ({ queue, name, fields }) => { await eventsOf(queue).publishEvent({ eventName: name, ...fields }); },
 
   read: async ({ queue, jobs, priorities }) => {
     const source = queueOf(queue);

@@ -58,15 +58,23 @@ _WORK_FIELDS: Final[Fields] = {
 _FIELDS: Final[Fields] = {
     **_WORK_FIELDS,
     "backoff": st.one_of(BACKOFFS, st.sampled_from([0, 500])),
-    "delay": DELAYS,
-    "priority": PRIORITIES,
-    "lifo": st.booleans(),
 }
-_OWN: Final[Fields] = {**_FIELDS, "jobId": st.sampled_from(["a", "b", "x:y:z"]), "timestamp": st.sampled_from([T0 - 5_000, T0 + 5_000])}
-OPTIONS: Final = some_of({**_OWN, "sizeLimit": st.sampled_from([20, 1_000])})
-ANONYMOUS_OPTIONS: Final = some_of(_FIELDS)
-CHILD_OPTIONS: Final = some_of({**_FIELDS, "jobId": st.sampled_from(["a", "b"])})
-JOBS: Final[Made] = st.lists(st.fixed_dictionaries({"name": NAMES, "data": DATA, "opts": some_of(_OWN)}), min_size=1, max_size=4)
+_IN_LINE: Final[Fields] = {"lifo": st.booleans()}
+_IN_TIME: Final[Fields] = {"delay": DELAYS, "priority": PRIORITIES}
+_NAMED: Final[Fields] = {"jobId": st.sampled_from(["a", "b", "x:y:z"]), "timestamp": st.sampled_from([T0 - 5_000, T0 + 5_000])}
+
+
+def _placed(fields: Fields) -> Made:
+    """These options, and where the job goes: we refuse to let one go first that waits for its time or has a priority."""
+    return st.one_of(some_of({**fields, **_IN_LINE}), some_of({**fields, **_IN_TIME}))
+
+
+OPTIONS: Final = _placed({**_FIELDS, **_NAMED, "sizeLimit": st.sampled_from([20, 1_000])})
+ANONYMOUS_OPTIONS: Final = _placed(_FIELDS)
+CHILD_OPTIONS: Final = _placed({**_FIELDS, "jobId": st.sampled_from(["a", "b"])})
+JOBS: Final[Made] = st.lists(
+    st.fixed_dictionaries({"name": NAMES, "data": DATA, "opts": _placed({**_FIELDS, **_NAMED})}), min_size=1, max_size=4
+)
 
 _FORMS: Final[list[dict[str, Any]]] = [
     {},
@@ -76,12 +84,59 @@ _FORMS: Final[list[dict[str, Any]]] = [
     {"ttl": HOUR_MS, "replace": True},
     {"ttl": 3 * HOUR_MS, "replace": True, "extend": True},
     {"keepLastIfActive": True},
-    {"keepLastIfActive": True, "ttl": HOUR_MS},
     {"keepLastIfActive": True, "replace": True},
     {"reschedule": True},
     {"reschedule": True, "ttl": HOUR_MS},
 ]
-DEDUPLICATIONS: Final[Made] = st.sampled_from([{"id": name, **form} for form in _FORMS for name in ("d0", "d1")])
+_FOREIGN_FORMS: Final[list[dict[str, Any]]] = [
+    {"keepLastIfActive": True, "ttl": HOUR_MS},
+    {"keepLastIfActive": True, "ttl": HOUR_MS, "extend": True},
+    {"extend": True},
+    {"replace": True, "reschedule": True},
+]
+
+
+def _deduplications(forms: list[dict[str, Any]]) -> Made:
+    return st.sampled_from([{"id": name, **form} for form in forms for name in ("d0", "d1")])
+
+
+DEDUPLICATIONS: Final = _deduplications(_FORMS)
+
+# ── what our API refuses ──────────────────────────────────────────────────────────────────────────────────────────
+
+FOREIGN_OPTIONS: Final = some_of(
+    {
+        **_FIELDS,
+        "lifo": st.booleans(),
+        "delay": st.sampled_from([-5, 0, 1_000]),
+        "priority": st.sampled_from([0, 2]),
+        "deduplication": _deduplications([*_FORMS, *_FOREIGN_FORMS]),
+    }
+)
+"""Node takes these, and they mean something to whoever runs the job."""
+
+BAD_OPTIONS: Final[Made] = st.sampled_from(
+    [
+        *({"jobId": text} for text in ("12", "-3", "a:b", "a:b:c:d")),
+        *({"priority": number} for number in (2_097_152, 1.5)),
+        {"failParentOnFailure": True, "ignoreDependencyOnFailure": True},
+        {"continueParentOnFailure": True, "removeDependencyOnFailure": True},
+        {"deduplication": {"id": ""}},
+        {"backoff": {"type": "fixed", "delay": 1, "jitter": 2}},
+    ]
+)
+BAD_REPEATS: Final[Made] = st.sampled_from(
+    [
+        {},
+        {"every": 1_000, "pattern": "* * * * *"},
+        {"every": 1_000, "immediately": True, "startDate": 5_000},
+        {"pattern": "* * * * *", "immediately": True, "startDate": 5_000},
+        {"every": 1_000, "endDate": -5},
+        {"pattern": "* * * * *", "endDate": -5},
+        {"pattern": "61 * * * *"},
+    ]
+)
+"""Both refuse these."""
 
 # ── flows: of two levels, or three ────────────────────────────────────────────────────────────────────────────────
 

@@ -21,7 +21,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.compared import Compared
 from tests.interop.differential import World
-from tests.interop.operations import Operations, Run
+from tests.interop.machine import Run
+from tests.interop.operations import Operations
 from tests.interop.peer import NodePeer
 from tests.interop.toril_side import TorilSide
 from toril.wire.connection import Server

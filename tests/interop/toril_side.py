@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 from unittest import mock
 
+from tests.interop.refusals import kind_of
 from tests.interop.spelling import HOUR_MS, Json, flow_of, job_options, moment, optional, span
 from toril import (
     FlowProducer,
     Job,
+    JobNode,
     KeepJobs,
     Queue,
     RateLimit,
@@ -21,17 +23,7 @@ from toril import (
     WorkerOptions,
 )
 from toril.clock import SystemClock
-from toril.errors import (
-    FailedChildError,
-    InvalidOptionError,
-    JobNotFoundError,
-    JobStateError,
-    LockLostError,
-    ParentError,
-    PendingChildrenError,
-    SchedulerBusyError,
-    TorilError,
-)
+from toril.errors import TorilError
 from toril.queues.options import NO_OPTIONS
 from toril.wire.codec import JobRecord, to_json
 from toril.wire.connection import Server
@@ -109,7 +101,7 @@ class TorilSide:
         try:
             return {"value": await getattr(self, f"do_{operation}")(**args)}
         except TorilError as error:
-            return {"error": _code_of(error)}
+            return {"error": kind_of(error), "text": str(error)}
 
     def _queue(self, name: str) -> Queue[Any, Any]:
         if name not in self._queues:
@@ -237,8 +229,16 @@ class TorilSide:
         return await self._queue(queue).remove(job)
 
     async def do_drop_child_link(self, queue: str, job: str) -> bool:
-        there = await self._queue(queue).get_job(job)
-        return await there.queue.commands.drop_child_link(job)
+        return await (await self._queue(queue).get_job(job)).remove_child_dependency()
+
+    async def do_drop_own_deduplication(self, queue: str, job: str) -> bool:
+        return await (await self._queue(queue).get_job(job)).remove_deduplication_key()
+
+    async def do_remove_unprocessed(self, queue: str, job: str) -> None:
+        await (await self._queue(queue).get_job(job)).remove_unprocessed_children()
+
+    async def do_clear_logs(self, queue: str, job: str, keep: int) -> None:
+        await (await self._queue(queue).get_job(job)).clear_logs(keep=keep)
 
     # ── the queue ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -265,8 +265,7 @@ class TorilSide:
         await self._queue(queue).obliterate(force=force)
 
     async def do_drop_deduplication(self, queue: str, key: str) -> bool:
-        there = await self._queue(queue).open()
-        return await there.commands.drop_deduplication(key)
+        return await self._queue(queue).remove_deduplication_key(key)
 
     async def do_set_concurrency(self, queue: str, count: int) -> None:
         await self._queue(queue).set_global_concurrency(count)
@@ -305,6 +304,25 @@ class TorilSide:
     async def do_remove_scheduler(self, queue: str, scheduler: str) -> bool:
         return await self._queue(queue).job_schedulers.remove(scheduler)
 
+    async def do_publish(self, queue: str, name: str, fields: dict[str, str]) -> None:
+        await self._queue(queue).publish_event(name, fields)
+
+    async def do_look(self, queue: str, job: str, deduplications: Sequence[str]) -> dict[str, Any]:
+        there = await self._queue(queue).get_job(job)
+        logs = await there.get_logs()
+        tree = await self._flows.get_flow(job, queue=queue)
+        assert tree is not None
+        return {
+            "data": there.data, "progress": 0 if there.progress is None else there.progress, "result": there.return_value,
+            "reason": there.failed_reason, "made": there.attempts_made, "stacks": len(there.stack_trace),
+            "timestamp": there.timestamp_ms, "processed": there.processed_at_ms, "finished": there.finished_at_ms,
+            "by": there.processed_by, "deduplication": there.deduplication_id, "parent": there.parent_key,
+            "state": await there.get_state(), "logs": [logs.rows, logs.total],
+            "values": await there.get_children_values(), "ignored": await there.get_ignored_failures(),
+            "counts": asdict(await there.get_dependencies_count()), "tree": _tree(tree),
+            "owners": [await self._queue(queue).find_deduplicated(key) for key in deduplications],
+        }  # fmt: skip
+
     async def do_read(self, queue: str, jobs: Sequence[str], priorities: Sequence[int]) -> dict[str, Any]:
         there: Any = self._queue(queue)
         return {
@@ -318,33 +336,15 @@ class TorilSide:
         }
 
 
+def _tree(node: JobNode) -> list[Any]:
+    return [node.job.id, sorted(map(_tree, node.children))]
+
+
 def _shown(job: Job[Any, Any]) -> dict[str, Any]:
     record = job.record
     return {
         "id": job.id, "name": job.name, "data": job.data, "delay": job.delay_ms, "priority": job.priority, "made": job.attempts_made,
-        "started": job.attempts_started, "stalled": job.stalled_count, "progress": job.progress, "deferred": record.deferred_failure,
+        "started": job.attempts_started, "stalled": job.stalled_count, "deferred": record.deferred_failure,
+        "progress": 0 if job.progress is None else job.progress,  # a progress of null, which Node reads as none
         "stacks": len(job.stack_trace),
     }  # fmt: skip
-
-
-def _code_of(error: TorilError) -> int | str:
-    """BullMQ's code for what was refused, or our text."""
-    match error:
-        case JobNotFoundError():
-            return -1
-        case LockLostError():
-            return -6 if "another" in str(error.reason) else -2
-        case JobStateError():
-            return -8 if "scheduler" in str(error) else -3
-        case PendingChildrenError():
-            return -4
-        case FailedChildError():
-            return -9
-        case ParentError():
-            return -7 if "another parent" in str(error) else -5
-        case SchedulerBusyError():
-            return -11
-        case InvalidOptionError():
-            return f"invalid: {error}"
-        case _:
-            return str(error)

@@ -138,6 +138,14 @@ async def test_children_that_have_not_ended_are_removed_but_for_those_that_run_o
     assert await queue.find_job("g") is None
 
 
+async def test_the_links_to_children_that_are_removed_go_from_the_top_down(flows: FlowProducer, queue: Queue, bench: Bench) -> None:
+    middle = flow_job("middle", {}, queue="q", job_id="middle", children=[flow_job("leaf", {}, queue="q", job_id="leaf")])
+    await flows.add(flow_job("root", {}, queue="q", job_id="root", children=[middle]))
+    assert await (await queue.get_job("root")).remove_unprocessed_children() == 2
+    told = [event for event in await bench.events() if event.startswith("waiting ") and "prev" in event]
+    assert told == ["waiting root prev=waiting-children", "waiting middle prev=waiting-children"]  # BullMQ's order
+
+
 async def test_a_parent_runs_when_the_last_child_that_it_waits_for_is_removed(flows: FlowProducer, queue: Queue) -> None:
     parent = await with_children(flows, queue, 3)
     assert await parent.remove_unprocessed_children() == 3

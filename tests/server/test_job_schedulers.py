@@ -152,6 +152,8 @@ async def test_schedulers_are_listed_by_their_next_time(queue: Queue) -> None:
         ({"every": "1m", "pattern": "* * * * *"}, "every, pattern"),
         ({"every": "0s"}, "every"),
         ({"every": "1m", "tz": "UTC"}, "tz"),
+        ({"pattern": "0 3 * * *", "offset": "5s"}, "offset"),
+        ({"every": "1m", "offset": "5 of them"}, "offset"),
         ({"pattern": "* * * * *", "limit": 0}, "limit"),
         ({"every": "1m", "immediately": True}, "immediately"),
     ],
@@ -212,6 +214,24 @@ async def test_a_pattern_does_not_run_after_its_end(queue: Queue, clock: FakeClo
         ran += len(await run_due(queue))
     assert ran == 1
     assert await queue.count() == 0
+
+
+async def test_a_run_that_stands_in_two_states_is_taken_out_of_the_first_one(queue: Queue, clock: FakeClock) -> None:
+    """It stands so after a pattern began at once a second time in the same ms; BullMQ takes it out of one, too."""
+    at_once = ScheduleRule(pattern="0 * * * *", immediately=True)
+    first = await queue.job_schedulers.upsert("beat", at_once)
+
+    async def handle(job: Job) -> None:
+        raise DelayedError("5m")
+
+    async with Worker(queue, handle) as worker:
+        await worker.wait_until_idle()
+    assert (await queue.job_schedulers.upsert("beat", at_once, options=JobOptions(priority=2))).id == first.id
+    again = await queue.job_schedulers.upsert("beat", ScheduleRule(pattern="30 * * * *"))
+    assert await queue.get_job_counts("delayed", "prioritized") == {"delayed": 1, "prioritized": 1}
+    assert [job.id for job in await queue.get_delayed()] == [again.id]
+    clock.advance("1h")
+    assert [job.id for job in await run_due(queue)] == [again.id]  # what is left has no job behind it
 
 
 async def test_a_template_holds_what_was_said_and_no_default(queue: Queue, server: Server) -> None:

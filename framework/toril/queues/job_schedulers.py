@@ -89,6 +89,8 @@ class ScheduleRule:
             Cron(self.pattern, self.tz or "UTC")
         elif self.tz is not None:
             raise InvalidOptionError("tz", self.tz, "only a pattern has a zone")
+        if self.offset_ms is not None and self.every is None:
+            raise InvalidOptionError("offset", self.offset, "only an interval has an offset: write the time into the pattern")
         if self.immediately and (self.start is not None or self.every is not None):
             raise InvalidOptionError("immediately", True, "only a pattern without a start can begin at once; an interval does anyway")
         if self.limit is not None and self.limit < 1:

@@ -21,6 +21,7 @@ local function remove_below(key)
       local base, id = split_key(q, child)
       local cq = queue_of(q, base)
       if call("EXISTS", child .. ":lock") == 0 and not call("ZSCORE", base .. "failed", id) then
+        drop_parent_link(q, child) -- before its own children release it
         remove_below(child)
         remove_job(cq, q, id)
         removed = removed + 1

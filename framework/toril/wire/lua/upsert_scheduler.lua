@@ -38,9 +38,8 @@ local function replace_pending()
   local id = iteration_id(scheduler, previous)
   local key = q.base .. id
   if call("EXISTS", key) == 0 then return false end
-  local was_there = call("ZREM", q.delayed, id) + call("ZREM", q.prioritized, id)
-  if was_there == 0 then was_there = call("LREM", q.wait, 1, id) end
-  if was_there == 0 then return false end
+  local was_there = call("ZREM", q.delayed, id) == 1 or call("ZREM", q.prioritized, id) == 1 or call("LREM", q.wait, 1, id) == 1
+  if not was_there then return false end
   drop_keys(key)
   return true
 end
