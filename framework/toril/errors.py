@@ -3,6 +3,7 @@
     TorilError
     ├── ConfigurationError                 found before anything runs: the program or its settings must change
     │   ├── InvalidOptionError             an option has a value that makes no sense        (also a ValueError)
+    │   │   ├── InvalidCallError           a call with an option or argument that isn't there    (also a TypeError)
     │   │   ├── InvalidDurationError       a duration that can't be read, or a bare number  (also a ValueError)
     │   │   └── InvalidCronError           a cron expression or its zone                    (also a ValueError)
     │   ├── UnknownBackoffError            a job asks for a backoff strategy that the worker doesn't have
@@ -90,6 +91,21 @@ class InvalidOptionError(ConfigurationError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.option}={self.value!r}: {self.reason}"
+
+
+class InvalidCallError(InvalidOptionError, TypeError):
+    """A function, class or decorator was given an option or argument that it doesn't take.
+
+    `value` is never kept: under a name that nobody knows it may be a secret.
+    """
+
+    def __init__(self, called: str, problem: str, option: str) -> None:
+        super().__init__(option, None, problem)
+        self.args = (called, problem, option)
+        self.called = called
+
+    def __str__(self) -> str:
+        return f"{self.called} {self.reason}"
 
 
 class InvalidDurationError(InvalidOptionError):

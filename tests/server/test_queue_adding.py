@@ -16,6 +16,7 @@ from tests.proxy import Cut, Proxy, at_random, is_command, is_script, nth
 from tests.support import seeded_random
 from toril.errors import (
     AddOutcomeUnknownError,
+    InvalidCallError,
     InvalidDurationError,
     InvalidOptionError,
     InvalidPayloadError,
@@ -24,6 +25,7 @@ from toril.errors import (
     PayloadTooLargeError,
     ServerUnreachableError,
 )
+from toril.queues.flows import FlowProducer, flow_job
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
 from toril.queues.options import JobOptions, exponential, fixed
@@ -381,3 +383,14 @@ async def test_a_name_that_no_handler_of_the_application_takes_is_warned_of_once
     caplog.clear()
     await queue.add("other")
     assert not caplog.records
+
+
+async def test_what_no_draft_stands_for_is_refused_before_anything_is_sent(queue: Queue) -> None:
+    bulk: Any = [queue.job("a"), {"name": "a", "data": {}}]
+    with pytest.raises(InvalidCallError, match=r"write queue\.job\(name, data"):
+        await queue.add_many(bulk)
+    children: Any = [{"name": "b", "data": {}}]
+    async with FlowProducer(server=queue.server, prefix=queue.prefix) as flows:
+        with pytest.raises(InvalidCallError, match=r"write flow_job\("):
+            await flows.add(flow_job("a", queue=queue.name, children=children))
+    assert sum((await queue.get_job_counts()).values()) == 0

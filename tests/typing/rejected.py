@@ -7,7 +7,22 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from toril import Job, JobDef, JobLogger, Queue, Worker, WorkerFactory, handler, module, process, processor
+from toril import (
+    Job,
+    JobDef,
+    JobLogger,
+    JobOptions,
+    Queue,
+    QueueModule,
+    QueueOptions,
+    Worker,
+    WorkerFactory,
+    flow_job,
+    handler,
+    module,
+    process,
+    processor,
+)
 from toril.queues.drafts import JobDraft
 from toril.testing import Test
 
@@ -99,6 +114,9 @@ async def callers(orders: Orders, job: Job[Order, Receipt], other: Job[Other, Re
 async def queues(queue: Queue, orders: Queue[Order, Receipt]) -> None:
     await queue.add(PAY, Other(text=""))  # rejected: mypy[misc] pyright[reportArgumentType]
     await queue.add(PAY, Order(number=1), atempts=3)  # rejected: mypy[call-overload] pyright[reportCallIssue]
+    await queue.add(PAY, Order(number=1), {"attempts": 3})  # rejected: mypy[call-overload] pyright[reportCallIssue]
+    await queue.add_many([queue.job("a")], attempts=3)  # rejected: mypy[call-arg] pyright[reportCallIssue]
+    queue.job(PAY, Order(number=1), atempts=3)  # rejected: mypy[call-overload] pyright[reportCallIssue]
     queue.job(PAY, Other(text=""))  # rejected: mypy[misc] pyright[reportArgumentType]
     drafts: list[JobDraft[Other, Receipt]] = [queue.job(PAY, Order(number=1))]  # rejected: mypy[arg-type] pyright[reportAssignmentType]
     await queue.add_many(drafts)
@@ -110,6 +128,16 @@ async def queues(queue: Queue, orders: Queue[Order, Receipt]) -> None:
     await added.update_data(Other(text=""))  # rejected: mypy[arg-type] pyright[reportArgumentType]
     await orders.add("pay", Other(text=""))  # rejected: mypy[call-overload] pyright[reportArgumentType]
     await orders.add(Other(text=""))  # rejected: mypy[call-overload] pyright[reportArgumentType]
+
+
+def options() -> None:
+    JobDef[Order, Receipt]("pay", atempts=3)  # rejected: mypy[call-arg] pyright[reportCallIssue]
+    JobOptions(atempts=3)  # rejected: mypy[call-arg] pyright[reportCallIssue]
+    JobOptions(attempts="3")  # rejected: mypy[arg-type] pyright[reportArgumentType]
+    QueueOptions("orders", atempts=3)  # rejected: mypy[call-arg] pyright[reportCallIssue]
+    flow_job("pay", queue="orders", atempts=3)  # rejected: mypy[call-arg] pyright[reportCallIssue]
+    QueueModule.for_root(redis="redis://localhost")  # rejected: mypy[call-arg] pyright[reportCallIssue]
+    QueueModule.register_queue(name="orders")  # rejected: mypy[call-arg] pyright[reportCallIssue]
 
 
 async def pay(job: Job[Order, Receipt]) -> Receipt:

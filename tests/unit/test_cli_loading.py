@@ -82,7 +82,7 @@ def test_what_is_no_module_is_told_with_those_that_are(attribute: str) -> None:
         ("from toril import JobOptions\nJobOptions(\n  attempts=-1)", "{file}:2: attempts=-1: write 0 or more"),
         (
             "from toril import processor\n@processor('a', concurency=2)\nclass A: ...",
-            "{file}:2: concurency=2: a processor has no such option",
+            "{file}:2: @processor has no option 'concurency'; did you mean 'concurrency'?",
         ),
     ],
 )

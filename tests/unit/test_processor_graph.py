@@ -378,7 +378,7 @@ def test_an_unknown_option_offers_what_is_near() -> None:
 def test_decorators_without_brackets_are_told_so() -> None:
     with pytest.raises(InvalidOptionError, match=r'@processor\("emails"\)'):
         processor(Good)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # on purpose
-    with pytest.raises(InvalidOptionError, match=r"@process\(\) with brackets"):
+    with pytest.raises(InvalidOptionError, match=r"needs brackets: write @process\(\)"):
         process(Good.resize)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]  # on purpose
 
 

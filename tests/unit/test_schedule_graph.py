@@ -125,9 +125,9 @@ def test_a_bad_duration_is_refused(decorate: Callable[[], object]) -> None:
 @pytest.mark.parametrize(
     ("decorate", "option"),
     [
-        (lambda: cron(cast("Any", print)), "@cron"),
-        (lambda: interval(cast("Any", print)), "@interval"),
-        (lambda: timeout(cast("Any", print)), "@timeout"),
+        (lambda: cron(cast("Any", print)), "expression"),
+        (lambda: interval(cast("Any", print)), "every"),
+        (lambda: timeout(cast("Any", print)), "after"),
         (lambda: cron("@daily", scope=cast("Any", "world")), "scope"),
         (lambda: interval("0s"), "every"),
         (lambda: interval("1s", name=""), "name"),

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 import toril
-from toril.di import is_module, near
+from toril.di import is_module
 from toril.errors import ConfigurationError, TorilError
+from toril.spelling import near
 
 _OURS: Final = str(Path(toril.__file__).parent)
 

@@ -43,7 +43,6 @@ from toril.di.overrides import Overrides
 from toril.di.places import Place, attach, caller_namespace, caller_place, own_metadata, place_of
 from toril.di.plan import JobPlan, PlanKind
 from toril.di.providers import Provider, Scope, injectable, provide
-from toril.di.render import near
 from toril.di.scanner import Node
 from toril.di.tokens import INQUIRER, JOB_REF, REQUEST, ForwardRef, Inject, JobRef, Lazy, Token, forward_ref, token_name
 
@@ -108,7 +107,6 @@ __all__ = [
     "injectable",
     "is_module",
     "module",
-    "near",
     "own_metadata",
     "place_of",
     "provide",

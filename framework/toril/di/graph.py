@@ -32,10 +32,11 @@ from toril.di.ordering import component_numbers, post_order, shortest_cycle, str
 from toril.di.overrides import NO_OVERRIDES, Overrides
 from toril.di.places import Namespace
 from toril.di.providers import ClassProvider, Scope
-from toril.di.render import Adviser, near
+from toril.di.render import Adviser
 from toril.di.scanner import ModuleScanner, Node
 from toril.di.scopes import decide_scopes, job_chain
 from toril.di.tokens import token_name
+from toril.spelling import near
 
 
 class Graph:

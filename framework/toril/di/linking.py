@@ -28,10 +28,11 @@ from toril.di.providers import (
     Scope,
     ValueProvider,
 )
-from toril.di.render import Adviser, Hints, near
+from toril.di.render import Adviser, Hints
 from toril.di.scanner import ModuleScanner, Node
 from toril.di.signature import Dependency, Signature, accepts, read_inject_list, read_signature
 from toril.di.tokens import INQUIRER, JOB_REF, ForwardRef, is_builtin_type, plain_token, token_name
+from toril.spelling import near
 
 Companions: TypeAlias = Callable[[Binding], Iterable[Provider]]
 """What a module has besides, for one of its bindings. Nobody else sees it: it is found by its token in that module only."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from toril.calls import explained
 from toril.di.errors import InvalidModule
 from toril.di.places import NOWHERE, Namespace, Place, attach, caller_namespace, caller_place, own_metadata
 from toril.di.tokens import token_name
@@ -82,6 +83,7 @@ def _comparable(entries: Sequence[object]) -> list[object]:
     return [(entry.module, entry.key) if isinstance(entry, DynamicModule) and entry.key is not None else entry for entry in entries]
 
 
+@explained("@module")
 def module(
     *, imports: Sequence[object] = (), providers: Sequence[object] = (), exports: Sequence[object] = ()
 ) -> Callable[[ModuleT], ModuleT]:

@@ -9,7 +9,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar, cast
+
+from toril.calls import BETWEEN
 
 MetaT = TypeVar("MetaT")
 
@@ -54,17 +57,25 @@ class Namespace:
 
 def caller_place(depth: int) -> Place:
     """The line that called the function `depth` frames up (1: the caller of our caller)."""
-    frame = sys._getframe(depth + 1)  # pyright: ignore[reportPrivateUsage]  # inspect.stack() reads source files, which is slow
+    frame = _frame(depth + 1)
     return Place(frame.f_code.co_filename, frame.f_lineno)
 
 
 def caller_namespace(depth: int) -> Namespace | None:
     """The local names of the function `depth` frames up, or None at a file's top level, where globals are enough."""
-    frame = sys._getframe(depth + 1)  # pyright: ignore[reportPrivateUsage]  # see caller_place
+    frame = _frame(depth + 1)
     if frame.f_locals is frame.f_globals:
         return None
     name = frame.f_globals.get("__name__", "")
     return Namespace(str(name), frame.f_code.co_qualname, dict(frame.f_locals))
+
+
+def _frame(depth: int) -> FrameType:
+    """The frame `depth` frames above our caller; one that only explains calls gives way to the one above it."""
+    frame = sys._getframe(depth + 1)  # pyright: ignore[reportPrivateUsage]  # inspect.stack() reads source files, which is slow
+    while frame.f_code in BETWEEN and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 def place_of(target: object) -> Place:

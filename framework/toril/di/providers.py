@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar, get_origin, overload
 
+from toril.calls import explained
 from toril.di.errors import InvalidProvider
 from toril.di.places import NOWHERE, Namespace, Place, attach, caller_namespace, caller_place, place_of
 from toril.di.tokens import Token, is_builtin_type, is_token, plain_token, token_name
@@ -122,6 +123,7 @@ class InjectableMetadata:
     namespace: Namespace | None
 
 
+@explained("@injectable")
 def injectable(*, scope: Scope | None = None) -> Callable[[ClassT], ClassT]:
     """Say how long a class' instances live. Optional otherwise, except that it lets a class defined inside a function read
     its own annotations wherever its module is defined.

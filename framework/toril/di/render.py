@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import get_origin
 
@@ -10,16 +9,10 @@ from toril.di.bindings import Binding
 from toril.di.module import is_module
 from toril.di.scanner import Node
 from toril.di.tokens import HintingToken, is_builtin_type, token_name
+from toril.spelling import near
 
 Adviser = Callable[[object, Collection[object]], str | None]
 """Gets a token that nothing provides and all tokens that the graph has; returns a sentence that helps, or None."""
-
-
-def near(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
-    """The known names that look most like `name`, best first."""
-    by_plain = {other.strip("'"): other for other in known}
-    found = difflib.get_close_matches(name.strip("'"), by_plain, n=limit, cutoff=0.7)
-    return tuple(by_plain[plain] for plain in found)
 
 
 class Hints:

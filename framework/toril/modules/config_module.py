@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from toril.calls import explained
 from toril.di import DynamicModule, Provider, caller_place, module, provide
 from toril.modules.settings import TorilSettings
 from toril.modules.settings_loader import SettingsT, load_settings
@@ -15,6 +16,7 @@ class ConfigModule:
     """Imported once, by the root module: `ConfigModule.for_root(AppSettings)`. It is global, so nobody else needs to import it."""
 
     @staticmethod
+    @explained()
     def for_root(model: type[SettingsT], *, folder: Path | None = None, env: str | None = None) -> DynamicModule:
         """Provide an instance of `model` under its own class, and under `TorilSettings` for the library's own modules.
 

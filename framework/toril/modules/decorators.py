@@ -10,17 +10,18 @@ from typing import Any, Final, Literal, TypeVar, cast, overload
 from typing_extensions import TypedDict, Unpack
 
 from toril.callables import is_async, place_of
-from toril.di import Place, attach, caller_namespace, caller_place, near, own_metadata
+from toril.calls import explained, no_such_option
+from toril.di import Place, attach, caller_namespace, caller_place, own_metadata
 from toril.di.places import Namespace
 from toril.di.providers import InjectableMetadata
 from toril.durations import Duration
-from toril.errors import InvalidOptionError
+from toril.errors import InvalidCallError
 from toril.modules.handler_types import HandlerDecorator
 from toril.queues.backoff import BackoffStrategy
 from toril.queues.job_def import JobDef
 from toril.queues.listeners import LocalEvent
 from toril.queues.option_checks import check_job_name, check_whole
-from toril.queues.options import JobOptions, RateLimit
+from toril.queues.options import OF_JOBS, JobOptions, RateLimit
 from toril.worker.options import WorkerOptions
 from toril.worker.processor import ExecutorName, check_executor
 
@@ -81,6 +82,7 @@ class ProcessMetadata:
         return self.definition.name if isinstance(self.definition, JobDef) else self.definition
 
 
+@explained("@processor")
 def processor(queue: str, **options: Unpack[ProcessorFields]) -> Callable[[ClassT], ClassT]:
     """Make a class serve a queue: its `@process` methods run the queue's jobs, its `@on_queue_…` methods listen.
 
@@ -95,7 +97,7 @@ def processor(queue: str, **options: Unpack[ProcessorFields]) -> Callable[[Class
         InvalidOptionError: an option that doesn't exist, or whose value makes no sense.
     """
     if not isinstance(queue, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # written without brackets, it gets the class
-        raise InvalidOptionError("@processor", queue, 'name its queue: @processor("emails")')
+        raise InvalidCallError("@processor", 'needs the name of its queue: write @processor("emails")', "queue")
     place, namespace = caller_place(1), caller_namespace(1)
     _check_options(options)
 
@@ -126,6 +128,7 @@ def process(
     executor: ExecutorName | None = None,
     max_jobs_per_child: int | None = None,
 ) -> Callable[[MethodT], MethodT]: ...
+@explained("@process", OF_JOBS)
 def process(
     name: str | JobDef[Any, Any] | None = None,
     *,
@@ -159,7 +162,7 @@ def process(
         InvalidOptionError: a name or option that makes no sense.
     """
     if callable(name):
-        raise InvalidOptionError("@process", name, "write @process() with brackets, or @process(name)")
+        raise InvalidCallError("@process", "needs brackets: write @process(), or @process(name)", "name")
     if name is not None and not isinstance(name, JobDef):
         check_job_name(name)
     check_whole("concurrency", concurrency, 1)
@@ -175,61 +178,73 @@ def process(
     return decorate
 
 
+@explained("@on_queue_active")
 def on_queue_active() -> Callable[[MethodT], MethodT]:
     """Called with `(job)` when this process starts an attempt."""
     return _listener("active")
 
 
+@explained("@on_queue_completed")
 def on_queue_completed() -> Callable[[MethodT], MethodT]:
     """Called with `(job, result)` when a job of this process has completed and that is written."""
     return _listener("completed")
 
 
+@explained("@on_queue_failed")
 def on_queue_failed() -> Callable[[MethodT], MethodT]:
     """Called with `(job, error, final)` after each failed attempt of this process; `final` is False if it will be retried."""
     return _listener("failed")
 
 
+@explained("@on_queue_progress")
 def on_queue_progress() -> Callable[[MethodT], MethodT]:
     """Called with `(job, value)` when a handler of this process reports progress."""
     return _listener("progress")
 
 
+@explained("@on_queue_error")
 def on_queue_error() -> Callable[[MethodT], MethodT]:
     """Called with `(error)` when the worker itself is in trouble: a lost lock, an outcome that the server refused."""
     return _listener("error")
 
 
+@explained("@on_queue_stalled")
 def on_queue_stalled() -> Callable[[MethodT], MethodT]:
     """Called with `(job_id)` when a worker of this process has put back a job whose own worker is gone."""
     return _listener("stalled")
 
 
+@explained("@on_queue_waiting")
 def on_queue_waiting() -> Callable[[MethodT], MethodT]:
     """Called with `(job_id)` when a job may run because of this process: it was added, promoted, retried or put back here."""
     return _listener("waiting")
 
 
+@explained("@on_queue_drained")
 def on_queue_drained() -> Callable[[MethodT], MethodT]:
     """Called without arguments when the worker of this process, having run jobs, finds no more that may run now."""
     return _listener("drained")
 
 
+@explained("@on_queue_paused")
 def on_queue_paused() -> Callable[[MethodT], MethodT]:
     """Called without arguments when this process has paused the queue."""
     return _listener("paused")
 
 
+@explained("@on_queue_resumed")
 def on_queue_resumed() -> Callable[[MethodT], MethodT]:
     """Called without arguments when this process has resumed the queue."""
     return _listener("resumed")
 
 
+@explained("@on_queue_removed")
 def on_queue_removed() -> Callable[[MethodT], MethodT]:
     """Called with `(job_id)` when this process has removed a job."""
     return _listener("removed")
 
 
+@explained("@on_queue_cleaned")
 def on_queue_cleaned() -> Callable[[MethodT], MethodT]:
     """Called with `(count, state)` when this process has cleaned the queue of old jobs."""
     return _listener("cleaned")
@@ -280,9 +295,7 @@ def _names_in(namespace: Namespace | None) -> Mapping[str, Any]:
 
 def _check_options(options: ProcessorFields) -> None:
     known = ProcessorFields.__annotations__
-    for option, value in options.items():
+    for option in options:
         if option not in known:
-            close = near(option, known)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
-            raise InvalidOptionError(option, value, f"a processor has no such option; {hint}")
+            raise no_such_option("@processor", option, tuple(known), OF_JOBS)
     WorkerOptions(**options)  # checks their values

@@ -8,23 +8,28 @@ QueueModule.register_queue("emails") in each module that uses the queue; the sam
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Final, cast
 
+from toril.calls import explained, explained_class
 from toril.clock import Clock, SystemClock
 from toril.di import JOB_REF, DynamicModule, Inject, Place, Provider, Scope, Token, caller_place, global_module, module, provide
-from toril.errors import InvalidOptionError
+from toril.errors import InvalidCallError, InvalidOptionError
 from toril.modules.settings import TorilSettings
 from toril.modules.tokens import CLOCK, SERVER, FlowProducerToken, QueueOptionsToken, QueueToken
 from toril.queues.flows import FlowProducer
-from toril.queues.opening import open_server, prefix_or_default
-from toril.queues.options import NO_OPTIONS, JobOptions, QueueOptions
+from toril.queues.opening import ADDRESS, open_server, prefix_or_default
+from toril.queues.options import NO_OPTIONS, JobOptions, QueueOptions, check_job_options
 from toril.queues.queue import Queue
 from toril.telemetry.context import LogContext, current_log_fields
 from toril.telemetry.logs import JobLogger
 from toril.wire.connection import Server
 
+_BY_PLACE: Final = 'names and options come without a keyword: write register_queue("emails"), or register_queue(QueueOptions("emails", …))'
+_NAMED: Final = dict.fromkeys(("name", "queue", "options", *(each.name for each in fields(QueueOptions))), _BY_PLACE)
 
+
+@explained_class(fixes=ADDRESS)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueModuleOptions:
     """What `for_root` sets for all queues of an application. What isn't set comes from the settings, then from the defaults."""
@@ -39,8 +44,7 @@ class QueueModuleOptions:
     def __post_init__(self) -> None:
         if self.prefix == "":
             raise InvalidOptionError("prefix", self.prefix, "a prefix must not be empty")
-        if not isinstance(self.default_job_options, JobOptions):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
-            raise InvalidOptionError("default_job_options", self.default_job_options, "write JobOptions(attempts=3, …)")
+        check_job_options("default_job_options", self.default_job_options)
 
     def __repr__(self) -> str:  # without the address, which may hold a password
         return f"QueueModuleOptions(prefix={self.prefix!r}, default_job_options={self.default_job_options!r})"
@@ -115,12 +119,14 @@ class QueueModule:
     """Registers queues. Its methods return modules for `imports`."""
 
     @staticmethod
+    @explained(fixes=ADDRESS)
     def for_root(*, url: str | None = None, prefix: str | None = None, default_job_options: JobOptions = NO_OPTIONS) -> DynamicModule:
         """Set server and defaults of all queues, once, in the root module. `QueueModuleOptions` says what they mean."""
         options = QueueModuleOptions(url=url, prefix=prefix, default_job_options=default_job_options)
         return _root_module(provide(ROOT_OPTIONS, use_value=options), (), options)
 
     @staticmethod
+    @explained()
     def for_root_async(
         *,
         use_factory: Callable[..., QueueModuleOptions | Awaitable[QueueModuleOptions]],
@@ -138,6 +144,7 @@ class QueueModule:
         return _root_module(provider, imports, (use_factory, inject))
 
     @staticmethod
+    @explained(fixes=_NAMED)
     def register_queue(*queues: str | QueueOptions, default_job_options: JobOptions | None = None) -> DynamicModule:
         """Register queues, by name or with options; several at once. They can then be injected where this module is imported.
 
@@ -151,6 +158,10 @@ class QueueModule:
         """
         if not queues:
             raise InvalidOptionError("register_queue", queues, "name at least one queue")
+        for queue in queues:
+            if not isinstance(queue, (str, QueueOptions)):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+                raise InvalidCallError("QueueModule.register_queue", f"takes names and QueueOptions; {_BY_PLACE}", "queues")
+        check_job_options("default_job_options", default_job_options)
         if default_job_options is not None and all(isinstance(queue, QueueOptions) for queue in queues):
             raise InvalidOptionError(
                 "default_job_options", default_job_options, "no queue is given by name: put them into its QueueOptions"
@@ -163,6 +174,7 @@ class QueueModule:
         return DynamicModule(QueueModule, name=f"[{names}]", imports=registered, exports=registered, place=place)
 
     @staticmethod
+    @explained()
     def register_flow_producer(name: str = "flows") -> DynamicModule:
         """Register a producer of flows, which can then be injected by its name where this module is imported.
 
@@ -188,6 +200,7 @@ class QueueModule:
         )
 
     @staticmethod
+    @explained()
     def register_queue_async(
         name: str,
         *,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast, get_args
 
+from toril.calls import explained
 from toril.di import Place, caller_place
 from toril.durations import Duration, to_ms
-from toril.errors import InvalidOptionError
+from toril.errors import InvalidCallError, InvalidOptionError
 from toril.modules.decorators import methods_of, note_on
 from toril.queues.cron import Cron
 from toril.queues.job_schedulers import ScheduleRule
@@ -20,6 +21,7 @@ ScheduleScope: TypeAlias = Literal["fleet", "process"]
 """`fleet`: each run happens once, whichever process it is; `process`: each process runs it for itself, and the server knows nothing."""
 
 _SCHEDULED: Final = "__toril_scheduled__"
+_ZONE: Final[Mapping[str, str]] = dict.fromkeys(("time_zone", "timezone", "zone"), 'the zone is tz="Europe/Berlin"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class ScheduleMetadata:
     scope: ScheduleScope
 
 
+@explained("@cron", _ZONE)
 def cron(expression: str, *, tz: str = "UTC", name: str | None = None, scope: ScheduleScope = "fleet") -> Callable[[MethodT], MethodT]:
     """Run a method of any provider whenever a cron expression says so: `@cron("0 0 * * *", tz="Europe/Berlin")`.
 
@@ -52,11 +55,12 @@ def cron(expression: str, *, tz: str = "UTC", name: str | None = None, scope: Sc
         InvalidCronError: naming the field, or the zone. InvalidOptionError: a name or scope that makes no sense.
     """
     if callable(expression):
-        raise InvalidOptionError("@cron", expression, 'say when: @cron("0 0 * * *")')
+        raise InvalidCallError("@cron", 'needs brackets that say when: write @cron("0 0 * * *")', "expression")
     Cron(expression, tz).next_ms(0)  # found here and not at start, also that it never comes
     return _scheduled(ScheduleMetadata(caller_place(1), ScheduleRule(pattern=expression, tz=tz), None, name, scope))
 
 
+@explained("@interval")
 def interval(every: Duration, *, name: str | None = None, scope: ScheduleScope = "fleet") -> Callable[[MethodT], MethodT]:
     """Run a method of any provider once an interval, the first time when one has passed; arguments as in `cron`.
 
@@ -64,10 +68,11 @@ def interval(every: Duration, *, name: str | None = None, scope: ScheduleScope =
         InvalidDurationError: no duration, or a bare number. InvalidOptionError: nothing, a name or scope that makes no sense.
     """
     if callable(every):
-        raise InvalidOptionError("@interval", every, 'say how often: @interval("5m")')
+        raise InvalidCallError("@interval", 'needs brackets that say how often: write @interval("5m")', "every")
     return _scheduled(ScheduleMetadata(caller_place(1), ScheduleRule(every=every), None, name, scope))
 
 
+@explained("@timeout")
 def timeout(after: Duration, *, name: str | None = None) -> Callable[[MethodT], MethodT]:
     """Run a method of any provider once in each process, this long after the application has started.
 
@@ -75,7 +80,7 @@ def timeout(after: Duration, *, name: str | None = None) -> Callable[[MethodT], 
         InvalidDurationError: no duration, or a bare number. InvalidOptionError: a name that makes no sense.
     """
     if callable(after):
-        raise InvalidOptionError("@timeout", after, 'say when: @timeout("10s")')
+        raise InvalidCallError("@timeout", 'needs brackets that say when: write @timeout("10s")', "after")
     return _scheduled(ScheduleMetadata(caller_place(1), None, to_ms(after, "timeout"), name, "process"))
 
 

@@ -6,6 +6,7 @@ ScheduleModule.for_root()    once, in the root module     global     exports Sch
 
 from __future__ import annotations
 
+from toril.calls import explained
 from toril.di import DynamicModule, caller_place, module, provide
 from toril.modules.queue_module import QueueModule
 from toril.modules.schedule_explorer import DEFAULT_QUEUE, SCHEDULE_OPTIONS, ScheduleOptions
@@ -19,6 +20,7 @@ class ScheduleModule:
     """Runs schedules: `imports=[ScheduleModule.for_root(), …]` in the root module."""
 
     @staticmethod
+    @explained()
     def for_root(queue: str | QueueOptions = DEFAULT_QUEUE, *, owner: str | None = None, version: str | None = None) -> DynamicModule:
         """Let this application have schedules.
 

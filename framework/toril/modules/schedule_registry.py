@@ -10,7 +10,6 @@ from typing import Any
 
 from toril.callables import is_async, place_of
 from toril.clock import Clock
-from toril.di import near
 from toril.errors import InvalidOptionError, UnknownScheduleError
 from toril.modules.process_schedules import ProcessSchedules
 from toril.modules.reconciling import Reconciler
@@ -23,6 +22,7 @@ from toril.queues.job_schedulers import ScheduleRule
 from toril.queues.option_checks import check_job_name, check_whole
 from toril.queues.option_values import moment
 from toril.queues.queue import Queue
+from toril.spelling import near
 from toril.worker.processor import Registry
 
 

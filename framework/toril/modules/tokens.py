@@ -6,10 +6,11 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from toril.clock import Clock
-from toril.di import Inject, Token, near
+from toril.di import Inject, Token
 from toril.queues.flows import FlowProducer
 from toril.queues.options import QueueOptions
 from toril.queues.queue import Queue
+from toril.spelling import near
 from toril.wire.connection import Server
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Generic, overload
+from typing import Any, Final, Generic, overload
 
 from typing_extensions import TypeVar, Unpack
 
+from toril.calls import explained
 from toril.clock import Clock
-from toril.errors import InvalidOptionError, TorilError
+from toril.errors import InvalidCallError, InvalidOptionError, TorilError
 from toril.queues.drafts import MISSING, JobDraft, KnownName, Recipe, Recipes, draft_of, new_job, record_of
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
 from toril.queues.listeners import Listeners
-from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions
+from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, check_job_options
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
 from toril.telemetry.logs import get_logger
 from toril.wire.codec import JobRecord
@@ -23,6 +24,8 @@ from toril.wire.jobs import NewJob
 from toril.wire.keys import QueueKeys
 
 log = get_logger(__name__)
+
+_IN_DRAFTS: Final = dict.fromkeys(JobOptionFields.__annotations__, "each job has its own: give it to queue.job")
 
 DataT = TypeVar("DataT", default=Any)
 ResultT = TypeVar("ResultT", default=Any)
@@ -83,6 +86,7 @@ class QueueAdding(Generic[DataT, ResultT]):
         **fields: Unpack[JobOptionFields],
     ) -> JobDraft[DataT, ResultT]: ...
 
+    @explained("Queue.job")
     def job(
         self,
         name: Any = MISSING,
@@ -93,18 +97,7 @@ class QueueAdding(Generic[DataT, ResultT]):
         **fields: Unpack[JobOptionFields],
     ) -> JobDraft[Any, Any]:
         """A job for `add_many`; takes what `add` takes, and sends nothing. The data is checked when it is added."""
-        said = NO_OPTIONS if options is None else options
-        if fields:
-            said = JobOptions(**fields).merged_over(said)
-        draft = draft_of(name, data, said)
-        if parent is None:
-            return draft
-        if not self.keys.shares_slot_with(parent.queue.keys):
-            reason = (
-                f"both queues must lie in one slot, and their prefixes {self.prefix!r} and {parent.queue.prefix!r} have different hash tags"
-            )
-            raise InvalidOptionError("parent", parent.id, reason)
-        return replace(draft, parent=(parent.queue.keys.qualified_name, parent.id))
+        return self._draft(name, data, options, parent, fields)
 
     @overload
     async def add(
@@ -153,6 +146,7 @@ class QueueAdding(Generic[DataT, ResultT]):
         **fields: Unpack[JobOptionFields],
     ) -> Job[DataT, ResultT]: ...
 
+    @explained("Queue.add")
     async def add(
         self,
         name: Any = MISSING,
@@ -185,15 +179,17 @@ class QueueAdding(Generic[DataT, ResultT]):
             AddOutcomeUnknownError: the reply was lost, so the job may or may not have been added. Adding again with the same
                 `job_id` is safe; with `idempotent` that was tried already, and the server did not come back in time.
         """
-        jobs = await self.add_many([self.job(name, data, options=options, parent=parent, **fields)], idempotent=idempotent)
-        return jobs[0]
+        return (await self._add([self._draft(name, data, options, parent, fields)], idempotent))[0]
 
+    @explained("Queue.add_many", _IN_DRAFTS)
     async def add_many(self, jobs: Iterable[JobDraft[D, R]], *, idempotent: bool = False) -> list[Job[D, R]]:
         """Add many jobs in one round trip (1,000 at a time), in order: `add_many([queue.job("a", {...}), queue.job("b", {...})])`.
 
         All are checked before the first is sent, so that a bad one leaves nothing behind. Raises what `add` raises.
         """
-        drafts = list(jobs)
+        return await self._add(list(jobs), idempotent)
+
+    async def _add(self, drafts: Sequence[JobDraft[D, R]], idempotent: bool) -> list[Job[D, R]]:
         commands = await self._use()
         now_ms = self.clock.now_ms()
         encoded = [self._encode(index, len(drafts), draft, now_ms) for index, draft in enumerate(drafts)]
@@ -235,7 +231,26 @@ class QueueAdding(Generic[DataT, ResultT]):
         """
         self._recipes.learn(name, KnownName(payload, result, options, has_timeout))
 
+    def _draft(
+        self, name: object, data: object, options: JobOptions | None, parent: Job[Any, Any] | None, fields: JobOptionFields
+    ) -> JobDraft[Any, Any]:
+        check_job_options("options", options)
+        said = NO_OPTIONS if options is None else options
+        if fields:
+            said = JobOptions(**fields).merged_over(said)
+        draft = draft_of(name, data, said)
+        if parent is None:
+            return draft
+        if not self.keys.shares_slot_with(parent.queue.keys):
+            reason = (
+                f"both queues must lie in one slot, and their prefixes {self.prefix!r} and {parent.queue.prefix!r} have different hash tags"
+            )
+            raise InvalidOptionError("parent", parent.id, reason)
+        return replace(draft, parent=(parent.queue.keys.qualified_name, parent.id))
+
     def _encode(self, index: int, count: int, draft: JobDraft[Any, Any], now_ms: int, *, is_letter: bool = False) -> NewJob:
+        if not isinstance(draft, JobDraft):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+            raise InvalidCallError("Queue.add_many", "takes what Queue.job makes: write queue.job(name, data, attempts=3)", "jobs")
         if (handled := self._recipes.new_stranger(draft.name)) is not None:
             # No error: a newer or another application may handle it. But most often it is a slip, and its workers will put it back.
             log.warning(

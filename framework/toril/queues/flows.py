@@ -20,19 +20,22 @@ from typing import Any, Final, Self
 
 from typing_extensions import Unpack
 
+from toril.calls import explained
 from toril.clock import Clock, SystemClock
-from toril.errors import InvalidOptionError, QueueClosedError
+from toril.errors import InvalidCallError, InvalidOptionError, QueueClosedError
 from toril.queues.drafts import MISSING, JobDraft, as_child, draft_of
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
-from toril.queues.opening import open_server, prefix_or_default
+from toril.queues.opening import ADDRESS, open_server, prefix_or_default
 from toril.queues.option_checks import check_whole
-from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions
+from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, check_job_options
 from toril.queues.queue import Queue
 from toril.wire.connection import Server
 from toril.wire.jobs import FlowNode, NewJob
 
 MOST_CHILDREN_SHOWN: Final = 1_000
+
+_IN_FLOW: Final = dict.fromkeys(JobOptionFields.__annotations__, "each job has its own: give it to flow_job")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class FlowJob:
     children: Sequence[FlowJob] = ()
 
 
+@explained()
 def flow_job(
     name: str | JobDef[Any, Any],
     data: object = MISSING,
@@ -62,6 +66,7 @@ def flow_job(
         prefix: of that queue; not set: the producer's.
         children: the jobs that must end before it runs.
     """
+    check_job_options("options", options)
     said = NO_OPTIONS if options is None else options
     if fields:
         said = JobOptions(**fields).merged_over(said)
@@ -103,6 +108,7 @@ class FlowProducer:
         queues: queues whose default options, types and handlers' types count for their jobs; others are made from their names.
     """
 
+    @explained("FlowProducer", ADDRESS)
     def __init__(
         self,
         *,
@@ -120,6 +126,7 @@ class FlowProducer:
         self._stack = AsyncExitStack()
         self._is_closed = False
 
+    @explained(fixes=_IN_FLOW)
     async def add(self, flow: FlowJob, *, idempotent: bool = False) -> JobNode:
         """Add a tree of jobs, all or none, in one step.
 
@@ -132,6 +139,7 @@ class FlowProducer:
         """
         return (await self.add_many([flow], idempotent=idempotent))[0]
 
+    @explained(fixes=_IN_FLOW)
     async def add_many(self, flows: Iterable[FlowJob], *, idempotent: bool = False) -> list[JobNode]:
         """Add several trees, each in a step of its own; all are checked before the first is sent. Raises what `add` raises."""
         server = await self._open()
@@ -202,6 +210,8 @@ class FlowProducer:
         return self._queues[key]
 
     def _plan(self, flow: FlowJob, parent: _Planned | None, server: Server) -> _Planned:
+        if not isinstance(flow, FlowJob):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+            raise InvalidCallError("FlowProducer.add", 'takes what flow_job makes: write flow_job("resize", data, queue="images")', "flow")
         queue = self._queue(flow.queue, flow.prefix, server)
         options = flow.draft.options
         if options.deduplication is not None and (parent is not None or flow.children):

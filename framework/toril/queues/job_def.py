@@ -7,6 +7,7 @@ from typing import Any, Generic, cast
 
 from typing_extensions import TypeVar, Unpack
 
+from toril.calls import explained
 from toril.queues.option_checks import check_job_name
 from toril.queues.options import JobOptionFields, JobOptions
 from toril.queues.payloads import PayloadType
@@ -30,6 +31,7 @@ class JobDef(Generic[DataT, ResultT]):
 
     # A slotted or frozen class would lose `__orig_class__`, and with it the types: so this is a plain class.
 
+    @explained("JobDef")
     def __init__(self, name: str, **options: Unpack[JobOptionFields]) -> None:
         check_job_name(name)
         self.name = name

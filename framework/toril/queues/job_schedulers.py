@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from toril.calls import explained, explained_class
 from toril.durations import Duration, optional_ms
 from toril.errors import InvalidOptionError, SchedulerBusyError, SchedulerNotFoundError
 from toril.queues.cron import Cron
 from toril.queues.option_values import encode_job_options, moment, stored_options
-from toril.queues.options import NO_OPTIONS, JobOptions
+from toril.queues.options import NO_OPTIONS, JobOptions, check_job_options
 from toril.wire.codec import from_json, from_json_or, to_json
 from toril.wire.line import Argument
 from toril.wire.scheduler_commands import Iteration, SchedulerCommands, SchedulerUpsert
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 _OURS: Final = frozenset({"repeatJobKey", "jobId", "delay", "timestamp", "repeat", "prevMillis", "expiresIn", "expiresAt", "de"})
 """What an iteration's options hold besides the template's. (They don't expire: the queue's default for that isn't meant for them.)"""
 
+_IN_OPTIONS: Final = {name: f"it is an option of the jobs: write options=JobOptions({name}=…)" for name in JobOptions.__dataclass_fields__}
+
 _NOT_IN_TEMPLATES: Final = ("job_id", "delay", "timestamp", "expires_in", "deduplication")
+
+_RULE: Final = {"cron": 'a cron expression is pattern="0 * * * *"', "timezone": "the zone is tz", "time_zone": "the zone is tz"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,7 @@ class JobScheduler:
         return moment(self.next_ms)
 
 
+@explained_class(fixes=_RULE)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleRule:
     """When a scheduler's jobs run.
@@ -129,6 +135,7 @@ class JobSchedulers:
     def __init__(self, queue: Queue[Any, Any]) -> None:
         self._queue = queue
 
+    @explained(fixes=_IN_OPTIONS)
     async def upsert(
         self, scheduler_id: str, rule: ScheduleRule, *, name: str | None = None, data: object = None, options: JobOptions = NO_OPTIONS
     ) -> Job[Any, Any]:
@@ -145,6 +152,9 @@ class JobSchedulers:
             InvalidOptionError: of the options, or an end that has passed, or comes before the first run of a pattern.
             SchedulerBusyError: a job stands where the next iteration belongs.
         """
+        check_job_options("options", options)
+        if not isinstance(rule, ScheduleRule):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+            raise InvalidOptionError("rule", rule, 'write ScheduleRule(every="5m") or ScheduleRule(pattern="0 * * * *")')
         now_ms = self._queue.clock.now_ms()
         for option in _NOT_IN_TEMPLATES:
             if getattr(options, option) is not None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 from toril.wire.address import ServerAddress
 from toril.wire.connection import Server
 from toril.wire.keys import DEFAULT_PREFIX
+
+ADDRESS: Final[Mapping[str, str]] = dict.fromkeys(
+    ("redis", "connection", "redis_url", "host", "port"), 'the address is url="redis://host:6379"'
+)
+"""What to say to those who give it under another name."""
 
 
 def prefix_or_default(prefix: str | None, url: str | None = None, server: Server | None = None) -> str:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, TypedDict
 
+from toril.calls import explained, explained_class
 from toril.durations import Duration
 from toril.errors import InvalidOptionError
 from toril.queues.option_checks import (
@@ -32,6 +33,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
+@explained_class()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
     """How long a failed job waits for its next attempt. Made by `fixed`, `exponential` and `custom`."""
@@ -60,16 +62,19 @@ class Backoff:
         return ms_of(self.cap)
 
 
+@explained()
 def fixed(delay: Duration, *, jitter: float = 0.0) -> Backoff:
     """The same wait before every further attempt, shortened by up to `jitter` of it at random."""
     return Backoff(strategy="fixed", delay=delay, jitter=jitter)
 
 
+@explained()
 def exponential(delay: Duration, *, jitter: float = 0.5, cap: Duration | None = "1h") -> Backoff:
     """A wait that begins with `delay` and doubles with each failed attempt up to `cap`, shortened by up to `jitter` of it at random."""
     return Backoff(strategy="exponential", delay=delay, jitter=jitter, cap=cap)
 
 
+@explained()
 def custom(strategy: str, *, delay: Duration | None = None) -> Backoff:
     """A strategy that the queue's workers know by this name; Node workers on the same queue must know it, too."""
     if strategy in {"fixed", "exponential"}:
@@ -77,6 +82,7 @@ def custom(strategy: str, *, delay: Duration | None = None) -> Backoff:
     return Backoff(strategy=strategy, delay=delay)
 
 
+@explained_class()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepJobs:
     """How many ended jobs stay, and for how long. It is applied when a job of the same kind ends; no timer does it."""
@@ -128,6 +134,13 @@ def _check_keep(name: str, keep: object) -> None:
         raise InvalidOptionError(name, keep, "write True, False, how many jobs to keep, or KeepJobs(count=…, age=…)")
 
 
+def check_keep_jobs(name: str, value: object) -> None:
+    """Refuse what is neither None nor KeepJobs."""
+    if value is not None and not isinstance(value, KeepJobs):
+        raise InvalidOptionError(name, value, "write KeepJobs(count=…, age=…), or None to keep all")
+
+
+@explained_class()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deduplication:
     """Keeps jobs out while another one with the same id stands for them.
@@ -196,6 +209,18 @@ class JobOptionFields(TypedDict, total=False):
     size_limit: int | None
 
 
+OF_JOBS: Final = dict.fromkeys(JobOptionFields.__annotations__, "it is an option of jobs: give it to the JobDef, or to add")
+"""What to say to those who give it to something else."""
+
+_ELSEWHERE: Final = {
+    "retries": "how often it is tried in all is attempts",
+    "max_retries": "how often it is tried in all is attempts",
+    "countdown": "how long it waits is delay",
+    "repeat": "jobs that come again and again are made by queue.job_schedulers, or by @cron and @interval",
+}
+
+
+@explained_class("a job", _ELSEWHERE)
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class JobOptions:
     """How a job is treated. None means "not said here".
@@ -327,6 +352,12 @@ def _check_failure_flags(options: JobOptions) -> None:
         raise InvalidOptionError(flags[1], True, reason)
 
 
+def check_job_options(name: str, value: object) -> None:
+    """Refuse what is neither None nor JobOptions, a dict of them above all."""
+    if value is not None and not isinstance(value, JobOptions):
+        raise InvalidOptionError(name, value, "write JobOptions(attempts=3, …)")
+
+
 _FIELDS: Final = tuple(JobOptions.__dataclass_fields__)
 _failure_flags_of: Final[Callable[[JobOptions], tuple[Any, ...]]] = attrgetter(*FAILURE_FLAGS)
 _values_of: Final[Callable[[JobOptions], tuple[Any, ...]]] = attrgetter(*_FIELDS)
@@ -335,6 +366,7 @@ NO_OPTIONS: Final = JobOptions()
 """Nothing said at all."""
 
 
+@explained_class()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
     """How many jobs may start in how long: `RateLimit(max=10, duration="1s")`.
@@ -359,6 +391,7 @@ class RateLimit:
         return ms_of(self.duration) or 0
 
 
+@explained_class()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueOptions:
     """A queue as an application registers it.
@@ -385,4 +418,7 @@ class QueueOptions:
         if self.dead_letter == self.name:
             raise InvalidOptionError("dead_letter", self.dead_letter, "a queue can't be its own: register another one")
         QueueKeys(DEFAULT_PREFIX if self.prefix is None else self.prefix, self.name)  # checks both names
+        check_job_options("default_job_options", self.default_job_options)
+        check_keep_jobs("keep_completed", self.keep_completed)
+        check_keep_jobs("keep_failed", self.keep_failed)
         check_whole("max_events", self.max_events, 1)

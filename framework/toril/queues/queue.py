@@ -11,6 +11,7 @@ from typing import Any, Generic, Self
 
 from typing_extensions import TypeVar
 
+from toril.calls import explained
 from toril.cancellation import run_to_end
 from toril.clock import Clock, SystemClock
 from toril.errors import InvalidOptionError, QueueClosedError
@@ -23,10 +24,10 @@ from toril.queues.job_def import JobDef
 from toril.queues.job_schedulers import JobSchedulers
 from toril.queues.limits import QueueLimits
 from toril.queues.listeners import EventSource, Listeners
-from toril.queues.opening import open_server, prefix_or_default
+from toril.queues.opening import ADDRESS, open_server, prefix_or_default
 from toril.queues.operations import QueueOperations
 from toril.queues.option_checks import check_whole
-from toril.queues.options import NO_OPTIONS, JobOptions, KeepJobs
+from toril.queues.options import NO_OPTIONS, JobOptions, KeepJobs, check_job_options, check_keep_jobs
 from toril.queues.results import Results, ResultWatch
 from toril.queues.type_arguments import type_arguments
 from toril.queues.upkeep import QueueUpkeep
@@ -72,6 +73,7 @@ class Queue(
         InvalidOptionError, InvalidRedisUrlError
     """
 
+    @explained("Queue", ADDRESS)
     def __init__(
         self,
         name: str,
@@ -87,6 +89,9 @@ class Queue(
         dead_letter: str | Queue[Any, Any] | None = None,
     ) -> None:
         check_whole("max_events", max_events, 1)
+        check_job_options("default_job_options", default_job_options)
+        check_keep_jobs("keep_completed", keep_completed)
+        check_keep_jobs("keep_failed", keep_failed)
         self.prefix = prefix = prefix_or_default(prefix, url, server)
         self.keys = QueueKeys(prefix, name)
         self.name = name

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from toril.application import FEATURE_CHECKS, Application, graph_of
+from toril.calls import explained
 from toril.clock import Clock
 from toril.creation import creates
 from toril.di import ApplicationContext, DynamicModule, Overrides, Provider, caller_namespace, module, provide
@@ -34,6 +35,7 @@ class Test:
     __test__ = False  # not a test class
 
     @staticmethod
+    @explained()
     def create_testing_module(
         *, imports: Sequence[object] = (), providers: Sequence[object] = (), exports: Sequence[object] = ()
     ) -> TestingModuleBuilder:

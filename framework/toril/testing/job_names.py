@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection
 
-from toril.di import Graph, near
+from toril.di import Graph
 from toril.errors import InvalidOptionError
 from toril.modules.explorer import handled_names
 from toril.queues.job_def import JobDef
+from toril.spelling import near
 
 
 def check_known_name(graph: Graph, name: str, queues: Collection[str], added: Collection[str]) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from toril.di import Graph, near
+from toril.di import Graph
 from toril.errors import InvalidOptionError
 from toril.modules.explorer import handled_names
 from toril.modules.workers import check_served
 from toril.queues.job import Job
 from toril.queues.queue import Queue
+from toril.spelling import near
 
 
 def serving_queue(graph: Graph, name: str, queue: str | None) -> str:

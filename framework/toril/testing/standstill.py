@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import Any, Final, NoReturn
 
 from toril.clock import real_sleep
-from toril.di import Graph, near
+from toril.di import Graph
 from toril.errors import ServerError
 from toril.modules.explorer import handled_names
 from toril.queues.queue import Queue
 from toril.queues.states import JobState
+from toril.spelling import near
 from toril.testing.clock import FakeClock
 from toril.testing.crew import Crew
 from toril.testing.errors import NeverEndsError

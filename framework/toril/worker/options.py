@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from toril.calls import explained_class
 from toril.durations import Duration, optional_ms, to_ms
 from toril.errors import InvalidOptionError
 from toril.queues.backoff import BackoffStrategy
-from toril.queues.options import RateLimit
+from toril.queues.options import OF_JOBS, RateLimit
 from toril.queues.payloads import DEFAULT_SIZE_LIMIT
 
 DEFAULT_CONCURRENCY = 10
 
 
+@explained_class(fixes=OF_JOBS)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerOptions:
     """Checked as it is made. Durations are a `timedelta` or text such as `"30s"`; the `…_ms` fields are made from them."""

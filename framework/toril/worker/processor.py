@@ -10,11 +10,13 @@ from typing import Any, Literal, Protocol, TypeAlias, overload
 from typing_extensions import TypeVar
 
 from toril.callables import place_of
+from toril.calls import explained
 from toril.durations import Duration, optional_ms
 from toril.errors import InvalidOptionError, ProcessorError
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
 from toril.queues.option_checks import check_whole
+from toril.queues.options import OF_JOBS
 from toril.queues.payloads import PayloadType
 from toril.worker.programs import ChildProgram, function_program
 from toril.worker.signature import read_handler
@@ -105,6 +107,7 @@ def handler(
     executor: ExecutorName | None = None,
     max_jobs_per_child: int | None = None,
 ) -> Handler: ...
+@explained(fixes=OF_JOBS)
 def handler(
     call: Callable[..., Any],
     name: str | JobDef[Any, Any] | None = None,

@@ -22,10 +22,12 @@ import functools
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from toril.calls import explained
 from toril.cancellation import run_to_end
 from toril.errors import QueueClosedError, ServerError, ServerUnreachableError
 from toril.queues.job import Job
@@ -64,6 +66,8 @@ CANCEL_TIMEOUT_MS: Final = 2_000
 WRITE_TIMEOUT_MS: Final = 2_000
 """How long the last outcomes may take to be written at stop; after that the stalled sweep of others recovers their jobs."""
 
+_OPTIONS: Final = {each.name: f"write WorkerOptions({each.name}=…)" for each in fields(WorkerOptions)}
+
 
 class WorkerState(Enum):
     """Where a worker is in its life."""
@@ -91,6 +95,7 @@ class Worker(EventSource):
         ProcessorError: no handler, or two for one name.
     """
 
+    @explained("Worker", _OPTIONS)
     def __init__(self, queue: Queue[D, R], handlers: Handlers[D, R] | Registry, options: WorkerOptions | None = None) -> None:
         self.queue = queue
         self.options = options or WorkerOptions()

@@ -20,11 +20,11 @@ from toril.di import (
     UnresolvedDependency,
     attach,
     build_graph,
-    near,
     own_metadata,
     provide,
     token_name,
 )
+from toril.spelling import near
 
 ClassT = TypeVar("ClassT", bound=type)
 
