@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+import asyncio
+from collections.abc import Coroutine, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from hypothesis.stateful import RuleBasedStateMachine
 
 from tests.interop.differential import T0, World
+from tests.interop.peer import NodePeer
 from tests.interop.spelling import Json
+from tests.interop.toril_side import TorilSide
+from toril.wire.connection import Server
 
 STATES: Final = ("wait", "active", "delayed", "prioritized", "waiting-children", "completed", "failed")
 MOST_HELD: Final = 12
@@ -105,3 +110,21 @@ class Machine(RuleBasedStateMachine):
 
 def _is_refused(told: dict[str, Any], *codes: int) -> bool:
     return isinstance(told.get("value"), dict) and told["value"].get("refused") in codes
+
+
+@contextmanager
+def both_sides(url: str, prefix: str) -> Generator[tuple[World, Run]]:
+    """Both sides, on prefixes that begin with this one."""
+    with asyncio.Runner() as runner:
+
+        async def make() -> tuple[NodePeer, TorilSide, Server]:
+            server = Server(url)
+            return await NodePeer(url, f"{prefix}n", "differential.mjs").__aenter__(), TorilSide(server, f"{prefix}t"), server
+
+        node, ours, server = runner.run(make())
+        try:
+            yield World(server, node, ours, (f"{prefix}n", f"{prefix}t")), runner.run
+        finally:
+            runner.run(ours.aclose())
+            runner.run(node.__aexit__(None, None, None))
+            runner.run(server.aclose())

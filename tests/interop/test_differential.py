@@ -7,12 +7,9 @@ shortest run of steps that still shows the difference.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Final
 
 import pytest
@@ -21,11 +18,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.compared import Compared
 from tests.interop.differential import World
-from tests.interop.machine import Run
+from tests.interop.machine import Run, both_sides
 from tests.interop.operations import Operations
-from tests.interop.peer import NodePeer
-from tests.interop.toril_side import TorilSide
-from toril.wire.connection import Server
 
 SEED: Final = int(os.environ.get("TORIL_SEED", "0"))
 MINUTES: Final = float(os.environ.get("TORIL_MINUTES", "0"))
@@ -47,7 +41,7 @@ def test_random_operations_leave_the_same_on_both_sides(
 ) -> None:
     ends_at = time.monotonic() + 60 * MINUTES
     number = SEED + lane
-    with _world(toril_server_url, toril_prefix) as (world, run):
+    with both_sides(toril_server_url, toril_prefix) as (world, run):
         while True:
             _compare_some(world, run, number)
             if MINUTES:
@@ -70,21 +64,3 @@ def _compare_some(world: World, run: Run, number: int) -> None:
     except BaseException as error:
         error.add_note(f"try it again with TORIL_SEED={number}")
         raise
-
-
-@contextmanager
-def _world(url: str, prefix: str) -> Generator[tuple[World, Run]]:
-    """Both sides, on prefixes that begin with this one."""
-    with asyncio.Runner() as runner:
-
-        async def make() -> tuple[NodePeer, TorilSide, Server]:
-            server = Server(url)
-            return await NodePeer(url, f"{prefix}n", "differential.mjs").__aenter__(), TorilSide(server, f"{prefix}t"), server
-
-        node, ours, server = runner.run(make())
-        try:
-            yield World(server, node, ours, (f"{prefix}n", f"{prefix}t")), runner.run
-        finally:
-            runner.run(ours.aclose())
-            runner.run(node.__aexit__(None, None, None))
-            runner.run(server.aclose())

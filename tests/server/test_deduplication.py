@@ -99,6 +99,24 @@ async def test_while_one_runs_the_newest_of_the_others_is_kept_for_afterwards(qu
     assert ran == [1, 3]
 
 
+async def test_what_was_kept_for_afterwards_runs_even_if_another_job_has_the_id_by_then(queue: Queue) -> None:
+    last = Deduplication("sync", keep_last_if_active=True)
+    ran: list[int] = []
+
+    async def handle(job: Job) -> None:
+        ran.append(job.data["n"])
+        if job.data["n"] == 1:
+            await queue.add("a", {"n": 2}, deduplication=last)
+            await queue.remove_deduplication_key("sync")
+            await queue.add("a", {"n": 3}, delay="1h", deduplication=Deduplication("sync"))
+
+    await queue.add("a", {"n": 1}, deduplication=last)
+    async with Worker(queue, handle) as worker:
+        await worker.wait_until_idle()
+    assert ran == [1, 2]
+    assert await queue.find_deduplicated("sync") is None
+
+
 async def test_a_job_that_is_kept_out_may_move_the_one_that_stands_for_it(queue: Queue, clock: FakeClock) -> None:
     moved = Deduplication("reminder", reschedule=True)
     job = await queue.add("a", delay="1m", deduplication=moved)

@@ -9,7 +9,7 @@ local function release_deduplication(q, id, deduplication, now)
   if owner == id and call("PTTL", owner_key) == -1 then call("DEL", owner_key) end
   local next_key = q.base .. "dn:" .. deduplication
   local values = call("HMGET", next_key, "name", "data", "opts", "jid", "pk", "pd", "pdk", "rjk")
-  if not values[1] or (owner and owner ~= id) then return end
+  if not values[1] then return end
   local automatic = count_id(q)
   local next_id = values[4] or automatic
   local ok, opts = pcall(cjson.decode, values[3] or "{}")
