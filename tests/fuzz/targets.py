@@ -16,7 +16,7 @@ from toril.queues.payloads import PayloadType
 from toril.queues.queue import Queue
 from toril.telemetry.redaction import redact, redact_text, redact_traceback, redact_url
 from toril.wire.address import ServerAddress
-from toril.wire.codec import CLAIMED_FIELDS, JOB_FIELDS, JobRecord, from_json_or, id_bytes, id_text, job_record
+from toril.wire.codec import JOB_FIELDS, JobRecord, from_json_or, id_bytes, id_text, job_record
 from toril.wire.connection import Server
 from toril.wire.option_names import decode_options
 from toril.worker.policy import Policies
@@ -27,23 +27,21 @@ _queue: Final[Queue[Any, Any]] = Queue("q", server=Server("redis://127.0.0.1:1")
 _policies: Final = Policies(None, None)
 
 
-def _parts(data: bytes, count: int) -> list[bytes | None]:
-    """Cut at zero bytes; a part `-` is a field that isn't there."""
-    parts: list[bytes | None] = [None if part == b"-" else part for part in data.split(b"\0")[:count]]
-    return parts + [None] * (count - len(parts))
+def _listed(data: bytes) -> list[bytes]:
+    """Cut at zero bytes, each part the value of a field; a part `-` is a field that isn't there."""
+    parts = data.split(b"\0")
+    return [one for field, part in zip(JOB_FIELDS, parts, strict=False) if part != b"-" for one in (field, part)]
 
 
 def job(data: bytes) -> None:
-    """A job's hash, whole and as a claim returns it, and all that can be asked of it."""
-    for count in (CLAIMED_FIELDS, len(JOB_FIELDS)):
-        record = job_record("1", _parts(data, count))
-        one: Job[Any, Any] = Job(_queue, record)
-        _ = one.options, one.progress, one.stack_trace, one.timestamp, one.processed_at, one.finished_at, one.failed_reason, repr(one)
-        for part in ("data", "return_value"):
-            try:
-                getattr(one, part)
-            except InvalidPayloadError as error:
-                assert "'" in str(error)
+    """A job's hash, and all that can be asked of it."""
+    one: Job[Any, Any] = Job(_queue, job_record("1", _listed(data)))
+    _ = one.options, one.progress, one.stack_trace, one.timestamp, one.processed_at, one.finished_at, one.failed_reason, repr(one)
+    for part in ("data", "return_value"):
+        try:
+            getattr(one, part)
+        except InvalidPayloadError as error:
+            assert "'" in str(error)
 
 
 def options(data: bytes) -> None:
@@ -71,7 +69,7 @@ def payload(data: bytes) -> None:
 
 def events(data: bytes) -> None:
     """An entry of the events stream: never an error."""
-    texts = [(part or b"").decode("utf-8", "surrogateescape") for part in _parts(data, 20)]
+    texts = [part.decode("utf-8", "surrogateescape") for part in [*data.split(b"\0"), *[b""] * 20][:20]]
     for name in ("added", "waiting", "delayed", "active", "progress", "completed", "failed", "retries-exhausted", "cleaned", "removed"):
         keys = ("jobId", "prev", "returnvalue", "failedReason", "delay", "attemptsMade", "count", "data", "name")
         read_event("1-0", {"event": name} | dict(zip(keys, texts, strict=False)))

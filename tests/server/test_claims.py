@@ -58,6 +58,33 @@ async def test_a_turn_drops_a_thousand_ids_at_most_and_names_the_first_ones(benc
     assert (ids(reply), reply.dropped, reply.dropped_ids) == (["1"], 500, ghosts[1_000:1_010])
 
 
+@pytest.mark.parametrize(("key", "wanted"), [("active", "list"), ("events", "stream"), ("marker", "zset")])
+async def test_a_key_of_a_wrong_type_keeps_all_jobs_where_they_are(bench: Bench, key: str, wanted: str) -> None:
+    await bench.add(2)
+    await bench.raw("DEL", bench.key(key))
+    await bench.raw("SET", bench.key(key), "something else")
+    reply = await bench.turn(claims=2)
+    assert (ids(reply), reply.state) == ([], ClaimState.OBSTRUCTED)
+    assert reply.obstacle == f"{bench.key(key)} holds a string instead of a {wanted}"
+    assert await bench.members("wait") == ["2", "1"]
+    await bench.raw("DEL", bench.key(key))
+    assert await bench.claim(2) == ["1", "2"]
+
+
+async def test_many_are_claimed_at_once_from_the_waiting_and_then_from_the_prioritized(bench: Bench) -> None:
+    for priority in (0, 2, 1):
+        await bench.add(2, priority=priority)
+    assert await bench.claim(5) == ["1", "2", "5", "6", "3"]
+    assert await bench.members("active") == ["3", "6", "5", "2", "1"]
+    assert await bench.claim(5, token="u") == ["4"]
+
+
+async def test_a_fractional_concurrency_lets_in_what_one_by_one_would(bench: Bench) -> None:
+    await bench.add(5)
+    await bench.raw("HSET", bench.key("meta"), "concurrency", "2.5")
+    assert await bench.claim(5) == ["1", "2", "3"]
+
+
 async def test_a_job_that_is_not_there_does_not_use_up_the_rate_limit(bench: Bench) -> None:
     await bench.add(2)
     await bench.raw("RPUSH", bench.key("wait"), "ghost")

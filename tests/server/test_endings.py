@@ -53,6 +53,41 @@ async def test_a_refused_ending_changes_nothing_and_does_not_stop_the_others(ben
     assert list((await bench.turn(*failing)).codes) == [0, 0]
 
 
+async def test_an_ending_that_stops_the_script_leaves_those_before_it_done(bench: Bench) -> None:
+    await bench.add(2)
+    await bench.add_child("c", "P")
+    await bench.add()
+    await bench.raw("SET", f"{bench.prefix}:pq:P:dependencies", "no set")
+    assert await bench.claim(4) == ["1", "2", "c", "4"]
+    with pytest.raises(Exception, match="WRONGTYPE"):
+        await bench.turn(done("1"), done("2", "t:2"), done("c", "t:3"), done("4", "t:4"))
+    assert await bench.members("completed") == ["1", "2"]
+    assert await bench.members("active") == ["4"]
+
+
+@pytest.mark.parametrize("keep", ["", "5,,", "0,,"])
+async def test_jobs_stay_active_while_they_can_not_be_put_among_the_finished(bench: Bench, keep: str) -> None:
+    await bench.add(2)
+    await bench.claim(2)
+    await bench.raw("SET", bench.key("completed"), "no sorted set")
+    with pytest.raises(Exception, match="WRONGTYPE"):
+        await bench.turn(done("1", "t", keep), done("2", "t:2", keep))
+    assert await bench.members("active") == ["2", "1"]
+    await bench.raw("DEL", bench.key("completed"))
+    assert list((await bench.turn(done("1", "t", keep), done("2", "t:2", keep))).codes) == [0, 0]
+
+
+async def test_what_ends_in_one_turn_is_trimmed_together_by_each_rule(bench: Bench) -> None:
+    await bench.add(6)
+    await bench.claim(6)
+    rules = ["2,,", "2,,", "2,,", "", "", "4,,"]
+    reply = await bench.turn(*(done(str(n), "t" if n == 1 else f"t:{n}", keep) for n, keep in enumerate(rules, 1)))
+    assert list(reply.codes) == [0] * 6
+    assert await bench.members("completed") == ["3", "4", "5", "6"]
+    assert not await bench.hash("1")
+    assert not await bench.hash("2")
+
+
 @pytest.mark.parametrize(
     "ending",
     [

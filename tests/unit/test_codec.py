@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from toril.errors import NotJsonError
-from toril.wire.codec import CLAIMED_FIELDS, JOB_FIELDS, JobRecord, from_json, from_json_or, job_record, to_json
+from toril.wire.codec import JobRecord, from_json, from_json_or, job_record, to_json
 
 
 class Colour(Enum):
@@ -45,9 +45,9 @@ class Holder:
     held: object
 
 
-def hash_values(**fields: bytes) -> list[bytes | None]:
-    """The reply to reading all fields of a hash that has these."""
-    return [fields.get(name.decode()) for name in JOB_FIELDS]
+def listed(**fields: bytes) -> list[bytes]:
+    """A hash that has these fields, as HGETALL lists it."""
+    return [part for name, value in fields.items() for part in (name.encode(), value)]
 
 
 # ── values -> JSON ────────────────────────────────────────────────────────────────────────────────────────────
@@ -184,7 +184,7 @@ def test_json_that_others_wrote_is_read_with_blanks_and_escapes() -> None:
 
 def test_a_hash_is_read_whole() -> None:
     parent = b'{"id":"P","queueKey":"bull:pq"}'
-    found = hash_values(
+    found = listed(
         name=b"n",
         data=b"[1]",
         opts=b'{"attempts":3}',
@@ -236,20 +236,17 @@ def test_a_hash_is_read_whole() -> None:
 
 
 def test_missing_fields_are_what_node_takes_them_for() -> None:
-    assert job_record("7", hash_values(name=b"n")) == JobRecord("7", "n", b"{}", b"{}")
-    assert job_record("7", [None] * len(JOB_FIELDS)) == JobRecord("7", "", b"{}", b"{}")
+    assert job_record("7", listed(name=b"n")) == JobRecord("7", "n", b"{}", b"{}")
+    assert job_record("7", []) == JobRecord("7", "", b"{}", b"{}")
 
 
-def test_a_claimed_job_comes_without_the_fields_of_its_end() -> None:
-    values = hash_values(name=b"n", processedOn=b"5", pb=b"alpha", finishedOn=b"6", returnvalue=b"1", failedReason=b"boom")
-    record = job_record("7", values[:CLAIMED_FIELDS])
-    assert (record.processed_at_ms, record.processed_by, record.finished_at_ms, record.return_value, record.failed_reason) == (
-        5,
-        None,
-        None,
-        None,
-        None,
-    )
+def test_a_field_that_comes_again_takes_the_place_of_the_first() -> None:
+    record = job_record("7", [*listed(name=b"n", ats=b"1", processedOn=b"5"), b"ats", b"2", b"processedOn", b"6"])
+    assert (record.attempts_started, record.processed_at_ms) == (2, 6)
+
+
+def test_fields_that_nobody_knows_are_passed_by() -> None:
+    assert job_record("7", listed(name=b"n", theirs=b"x")) == JobRecord("7", "n", b"{}", b"{}")
 
 
 @pytest.mark.parametrize(
@@ -268,20 +265,20 @@ def test_a_claimed_job_comes_without_the_fields_of_its_end() -> None:
     ],
 )  # fmt: skip
 def test_odd_numbers_do_not_stop_anybody(text: bytes, number: int) -> None:
-    record = job_record("7", hash_values(name=b"n", timestamp=text, ats=text, delay=text, processedOn=text, finishedOn=text))
+    record = job_record("7", listed(name=b"n", timestamp=text, ats=text, delay=text, processedOn=text, finishedOn=text))
     assert (record.timestamp_ms, record.attempts_started, record.delay_ms, record.processed_at_ms, record.finished_at_ms) == (number,) * 5
 
 
 def test_the_old_spelling_of_attempts_made_wins_where_there_is_one() -> None:
-    assert job_record("7", hash_values(name=b"n", atm=b"2", attemptsMade=b"5")).attempts_made == 5
-    assert job_record("7", hash_values(name=b"n", atm=b"2")).attempts_made == 2
-    assert job_record("7", hash_values(name=b"n", atm=b"2", attemptsMade=b"0")).attempts_made == 0
+    assert job_record("7", listed(name=b"n", atm=b"2", attemptsMade=b"5")).attempts_made == 5
+    assert job_record("7", listed(name=b"n", atm=b"2")).attempts_made == 2
+    assert job_record("7", listed(name=b"n", atm=b"2", attemptsMade=b"0")).attempts_made == 0
 
 
 def test_text_that_is_no_utf_8_is_read_with_replacements() -> None:
-    record = job_record("7", hash_values(name=b"n\xff", failedReason=b"\xfe", data=b"\xff"))
+    record = job_record("7", listed(name=b"n\xff", failedReason=b"\xfe", data=b"\xff"))
     assert (record.name, record.failed_reason, record.data) == ("n\ufffd", "\ufffd", b"\xff")
 
 
 def test_a_parent_without_its_key_is_no_parent() -> None:
-    assert job_record("7", hash_values(name=b"n", parent=b"{}")).parent is None
+    assert job_record("7", listed(name=b"n", parent=b"{}")).parent is None

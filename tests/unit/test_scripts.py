@@ -10,7 +10,6 @@ from typing import Final
 import pytest
 
 from toril.wire import scripts
-from toril.wire.codec import CLAIMED_FIELDS, JOB_FIELDS
 from toril.wire.turns import ClaimState
 
 _FOLDER: Final = resources.files("toril.wire") / "lua"
@@ -87,15 +86,6 @@ def test_every_include_is_used(part: str) -> None:
 def test_a_missing_script_is_not_passed_over() -> None:
     with pytest.raises(FileNotFoundError):
         scripts.load("no_such_script")
-
-
-def test_a_claim_returns_the_fields_that_the_client_reads() -> None:
-    found = re.search(r"local CLAIMED = \{(.*?)\}", _source("include/claim"), re.DOTALL)
-    assert found is not None
-    assert tuple(name.encode() for name in re.findall(r'"(\w+)"', found[1])) == JOB_FIELDS[:CLAIMED_FIELDS]
-    places = re.search(r"local ATS, PROCESSED_ON, DEFA = (\d+), (\d+), (\d+)", _source("include/claim"))
-    assert places is not None
-    assert [JOB_FIELDS[int(place) - 1] for place in places.groups()] == [b"ats", b"processedOn", b"defa"]
 
 
 def test_the_answers_of_a_claim_have_the_same_numbers_on_both_sides() -> None:

@@ -22,10 +22,10 @@ JOB_FIELDS: Final = (
     b"parentKey", b"parent", b"rjk", b"deid", b"tm", b"processedOn", b"attemptsMade",
     b"pb", b"finishedOn", b"returnvalue", b"failedReason",
 )  # fmt: skip
-"""The fields of a job's hash, in the order in which the scripts return them. A claim returns the first CLAIMED_FIELDS of them."""
+"""The fields of a job's hash that are read; others may stand beside them."""
 
-CLAIMED_FIELDS: Final = 19
-"""A claimed job needs no result of an earlier life: the claim leaves the last fields out."""
+_FIRST_FIELDS: Final = frozenset(JOB_FIELDS[:7]) | {b"processedOn"}
+"""A job that is claimed for the first time has no others."""
 
 
 MAX_CHARACTERS: Final = 20_000
@@ -72,40 +72,41 @@ class JobRecord:
     failed_reason: str | None = None
 
 
-def job_record(job_id: str, values: Sequence[bytes | None]) -> JobRecord:
-    """Read a job from the values of `JOB_FIELDS`, all of them or the first `CLAIMED_FIELDS`."""
-    (name, data, opts, timestamp, delay, priority, started, made, stalled, deferred, stack, progress,
-     parent_key, parent, scheduler, deduplication, telemetry, processed, old_made) = values[:CLAIMED_FIELDS]  # fmt: skip
+def job_record(job_id: str, listed: Sequence[bytes]) -> JobRecord:
+    """Read a job from its hash, as HGETALL lists it: each value behind its field, a later one in place of an earlier one."""
+    items = iter(listed)
+    fields = dict(zip(items, items, strict=True))
+    get = fields.get
     record = JobRecord(
         job_id,
-        _text(name) or "",
-        data or b"{}",
-        opts or b"{}",
-        _int(timestamp),
-        _int(delay),
-        _int(priority),
-        _int(started),
-        _int(old_made if old_made is not None else made),  # a very old spelling, preferred where present
-        _int(stalled),
-        _text(deferred),
-        stack,
-        progress,
+        get(b"name", b"").decode("utf-8", "replace"),
+        get(b"data") or b"{}",
+        get(b"opts") or b"{}",
+        _int(get(b"timestamp")),
+        _int(get(b"delay")),
+        _int(get(b"priority")),
+        _int(get(b"ats")),
     )
-    if parent_key is not None:
-        record.parent_key, record.parent = _text(parent_key), parent
-    if scheduler is not None:
-        record.scheduler_id = _text(scheduler)
-    if deduplication is not None:
-        record.deduplication_id = _text(deduplication)
-    if telemetry is not None:
-        record.telemetry = _text(telemetry)
+    processed = get(b"processedOn")
     if processed is not None:
         record.processed_at_ms = _int(processed)
-    if len(values) > CLAIMED_FIELDS:
-        worker, finished, result, reason = values[CLAIMED_FIELDS:]
-        record.processed_by, record.failed_reason, record.return_value = _text(worker), _text(reason), result
-        record.finished_at_ms = None if finished is None else _int(finished)
+    if not fields.keys() <= _FIRST_FIELDS:
+        _read_later_fields(record, fields)
     return record
+
+
+def _read_later_fields(record: JobRecord, fields: Mapping[bytes, bytes]) -> None:
+    get = fields.get
+    record.attempts_made = _int(get(b"attemptsMade", get(b"atm")))  # a very old spelling, preferred where present
+    record.stalled_count = _int(get(b"stc"))
+    record.deferred_failure = _text(get(b"defa"))
+    record.stack_trace, record.progress = get(b"stacktrace"), get(b"progress")
+    if b"parentKey" in fields:
+        record.parent_key, record.parent = _text(get(b"parentKey")), get(b"parent")
+    record.scheduler_id, record.deduplication_id = _text(get(b"rjk")), _text(get(b"deid"))
+    record.telemetry, record.processed_by = _text(get(b"tm")), _text(get(b"pb"))
+    record.finished_at_ms = _int(get(b"finishedOn")) if b"finishedOn" in fields else None
+    record.return_value, record.failed_reason = get(b"returnvalue"), _text(get(b"failedReason"))
 
 
 def id_text(raw: bytes) -> str:
@@ -206,6 +207,8 @@ def _fields_of(value: object) -> object:
 
 def _may_be_too_deep(text: bytes, depth: int) -> bool:
     """False if it is certainly not. Cheap: the innermost pairs of brackets are taken away until few are left (or those in texts)."""
+    if len(text) <= 2 * depth or text.count(b"[") + text.count(b"{") <= depth:
+        return False
     brackets, gone = text.translate(None, _NO_BRACKETS), 0
     while gone + len(brackets) // 2 > depth:
         inner = brackets.replace(b"[]", b"").replace(b"{}", b"")

@@ -119,7 +119,7 @@ class QueueCommands(JobCommands):
         return TurnReply(
             codes,
             dict(zip(details[::2], details[1::2], strict=True)) if details else NO_DETAILS,
-            [(row[1].decode(), job_record(id_text(row[0]), row[2:])) for row in rows],
+            [(token.decode(), job_record(id_text(job_id), listed)) for job_id, token, listed in rows],
             ClaimState(state),
             value if isinstance(value, int) else 0,
             (wait_position, prioritized_position),

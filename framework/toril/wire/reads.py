@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from toril.wire import scripts
-from toril.wire.codec import JOB_FIELDS, JobRecord, id_text, job_record
+from toril.wire.codec import JobRecord, id_text, job_record
 from toril.wire.connection import Connection, Server
 from toril.wire.keys import QueueKeys
-from toril.wire.line import Argument
 
 READ_BATCH: Final = 500
 
@@ -24,7 +23,7 @@ CHILD_KINDS: Final = {
 
 LIST_STATES: Final = frozenset({"wait", "paused", "active"})
 
-JOB_FIELDS_HEADER: Final[tuple[Argument, ...]] = (len(JOB_FIELDS), *JOB_FIELDS)
+ALL_FIELDS: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class QueueReads:
         found: list[JobRecord | None] = []
         for start in range(0, len(job_ids), READ_BATCH):
             ids = job_ids[start : start + READ_BATCH]
-            rows = await self._commands.run(scripts.load("get_jobs"), self._bases, *JOB_FIELDS_HEADER, *ids, repeatable=True)
+            rows = await self._commands.run(scripts.load("get_jobs"), self._bases, ALL_FIELDS, *ids, repeatable=True)
             found += [job_record(job_id, row) if row else None for job_id, row in zip(ids, rows, strict=True)]
         return found
 

@@ -4,13 +4,14 @@ Reads several jobs at one instant.
 
 KEYS[1]  base of the queue's keys
 KEYS[2]  base of our own keys
-ARGV[1]  number of fields f; then f field names, the first of which every job has; then ids
-Returns  for each id the values of the fields, or an empty list if there is no such job
+ARGV[1]  number of fields f; then f field names, the first of which every job has; then ids. f = 0: all fields
+Returns  for each id the values of the fields (of all: each behind its name), or an empty list if there is no such job
 ]]
 local count = tonumber(ARGV[1])
 local fields, rows = { unpack(ARGV, 2, 1 + count) }, {}
 for i = 2 + count, #ARGV do
-  local values = redis.pcall("HMGET", KEYS[1] .. ARGV[i], unpack(fields))
+  local key = KEYS[1] .. ARGV[i]
+  local values = count == 0 and redis.pcall("HGETALL", key) or redis.pcall("HMGET", key, unpack(fields))
   rows[#rows + 1] = (values.err or not values[1]) and {} or values
 end
 return rows

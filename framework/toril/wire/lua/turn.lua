@@ -19,7 +19,7 @@ ARGV[11]  and in the prioritized jobs
 ARGV[12]  for how many minutes finished jobs are counted, or 0
 ARGV[13]  number of capped names c; then c pairs: name, free slots; then k times seven: kind, id, token and four values. Seven of
           the kind "l" are no ending but the dead letter of the one that follows: base of its queue, name, data, opts, delay, priority
-Returns   {codes, state, value (of OBSTRUCTED the key and what is wrong with it), position, position, {{id, token, fields…}…}, {place of a code from 0, what else is known of it…},
+Returns   {codes, state, value (of OBSTRUCTED the key and what is wrong with it), position, position, {{id, token, {field, value…}}…}, {place of a code from 0, what else is known of it…},
           {how many ids without a job were dropped, the first ones…}}, or -1 if a later turn was answered already
 ]]
 -- include finish
@@ -29,6 +29,7 @@ local now, token, lock_ms = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local lane, sequence, own = ARGV[4], tonumber(ARGV[5]), KEYS[2]
 local q = open_queue(KEYS[1])
 q.metrics_points = tonumber(ARGV[12])
+q.now_text = ARGV[1] -- the server would write the number out anew wherever it is used
 local receipt = own .. "receipt:" .. lane
 
 -- The stored answer once more: of the claimed jobs those that are still ours, locked anew and read anew.
@@ -38,11 +39,11 @@ local function answer_again(answer)
     local id, held = claimed[1], claimed[2]
     local key = q.base .. id
     if call("GET", key .. ":lock") == held then
-      local values = call("HMGET", key, unpack(CLAIMED))
-      if values[1] then
+      local listed = call("HGETALL", key)
+      if #listed > 0 then
         call("SET", key .. ":lock", held, "PX", lock_ms)
         call("SREM", q.stalled, id)
-        rows[#rows + 1] = { id, held, unpack(values) }
+        rows[#rows + 1] = { id, held, listed }
       end
     end
   end
@@ -66,44 +67,53 @@ for i = 14, 13 + 2 * names, 2 do
   free[ARGV[i]] = tonumber(ARGV[i + 1])
 end
 
-local codes, details, finished, letter = {}, {}, false, nil
-for i = 14 + 2 * names, #ARGV, 7 do
-  local kind, id, held, a, b, c, d = unpack(ARGV, i, i + 6)
-  if kind == "l" then
-    letter = { base = id, name = held, data = a, opts = b, timestamp = now, delay = tonumber(c), priority = tonumber(d) }
-  else
-    local code, detail
-    if kind == "c" then
-      code = finish(q, now, id, held, "completed", a, nil, c)
-    elseif kind == "f" then
-      code, detail = finish(q, now, id, held, "failed", a, b, c, tonumber(d), letter)
-    elseif kind == "r" then
-      code, detail = retry_now(q, now, id, held, a, b, c == "1", d)
-    elseif kind == "d" or kind == "o" then
-      code, detail = delay_job(q, now, id, held, tonumber(c), a, b, d)
-    elseif kind == "m" then
-      code, detail = wait_for_children(q, now, id, held, d)
-    elseif kind == "w" then
-      code, detail = put_back(q, now, id, held, tonumber(a), d)
+local codes, details, finished = {}, {}, false
+
+-- All endings, one after the other.
+local function end_all()
+  local letter
+  for i = 14 + 2 * names, #ARGV, 7 do
+    local kind, id, held, a, b, c, d = unpack(ARGV, i, i + 6)
+    if kind == "l" then
+      letter = { base = id, name = held, data = a, opts = b, timestamp = now, delay = tonumber(c), priority = tonumber(d) }
     else
-      code, detail = put_off_unknown(q, now, id, held, a, b, c, d, letter)
+      local code, detail
+      if kind == "c" then
+        code = finish(q, now, id, held, "completed", a, nil, c)
+      elseif kind == "f" then
+        code, detail = finish(q, now, id, held, "failed", a, b, c, tonumber(d), letter)
+      elseif kind == "r" then
+        code, detail = retry_now(q, now, id, held, a, b, c == "1", d)
+      elseif kind == "d" or kind == "o" then
+        code, detail = delay_job(q, now, id, held, tonumber(c), a, b, d)
+      elseif kind == "m" then
+        code, detail = wait_for_children(q, now, id, held, d)
+      elseif kind == "w" then
+        code, detail = put_back(q, now, id, held, tonumber(a), d)
+      else
+        code, detail = put_off_unknown(q, now, id, held, a, b, c, d, letter)
+      end
+      if code == ENDED_CANCELLED or code == UNKNOWN_NAME_FAILED or code == 0 and (kind == "c" or kind == "f") then finished = true end
+      codes[#codes + 1] = code
+      if detail then
+        details[#details + 1] = #codes - 1
+        details[#details + 1] = detail
+      end
+      letter = nil
     end
-    if code == ENDED_CANCELLED or code == UNKNOWN_NAME_FAILED or code == 0 and (kind == "c" or kind == "f") then finished = true end
-    codes[#codes + 1] = code
-    if detail then
-      details[#details + 1] = #codes - 1
-      details[#details + 1] = detail
-    end
-    letter = nil
   end
 end
+
+local ok, problem = pcall(end_all)
+settle(q) -- whatever stopped the endings: those before it are done
+if not ok then error(problem) end
 
 local wanted = tonumber(ARGV[6])
 local rows, state, value, wait_position, prioritized_position, dropped = {}, SATISFIED, 0, 0, 0, { 0 }
 if wanted > 0 then
   local limit_max = tonumber(ARGV[8])
   rows, state, value, wait_position, prioritized_position, dropped = claim(q, {
-    now = now, token = token, lock_ms = lock_ms, wanted = wanted, worker_name = ARGV[7], free = free,
+    now = now, now_text = ARGV[1], token = token, lock_ms = lock_ms, wanted = wanted, worker_name = ARGV[7], free = free,
     limit_max = limit_max > 0 and limit_max or nil, limit_ms = limit_max > 0 and tonumber(ARGV[9]) or nil,
     heeds_any_limit = limit_max < 0,
     wait_position = tonumber(ARGV[10]), prioritized_position = tonumber(ARGV[11]),

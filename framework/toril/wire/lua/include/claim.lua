@@ -1,12 +1,5 @@
 -- include queue
 
--- The fields that a claim returns, in the order in which the client reads them.
-local CLAIMED = {
-  "name", "data", "opts", "timestamp", "delay", "priority", "ats", "atm", "stc", "defa", "stacktrace", "progress",
-  "parentKey", "parent", "rjk", "deid", "tm", "processedOn", "attemptsMade",
-}
-local ATS, PROCESSED_ON, DEFA = 7, 18, 10
-
 -- How many entries one turn looks at for names with a free slot; about 0.65 us each (§9.3).
 local WINDOW = 500
 local CHUNK = 50
@@ -34,17 +27,30 @@ local function count_in_limiter(q)
   return call("INCR", q.limiter)
 end
 
--- The next id whatever its name is: moved to `active`.
-local function take_any(q)
-  local id = call("RPOPLPUSH", q.wait, q.active)
-  if id then return id end
-  id = call("ZPOPMIN", q.prioritized)[1]
-  if id then
-    call("LPUSH", q.active, id)
+-- What would stop a claim after jobs were moved to `active`: a key that holds what it can't, and what it holds; or nil.
+local function claim_obstacle(q)
+  for key, wanted in pairs({ [q.active] = "list", [q.events] = "stream", [q.marker] = "zset" }) do
+    local kind = call("TYPE", key).ok
+    if kind ~= "none" and kind ~= wanted then return key .. " holds a " .. kind .. " instead of a " .. wanted end
+  end
+end
+
+-- The next ids whatever their names are, up to `n`: moved to `active`.
+local function take_any(q, n)
+  local ids = call("RPOP", q.wait, n)
+  if not ids then
+    ids = {}
+    local scored = call("ZPOPMIN", q.prioritized, n)
+    for i = 1, #scored, 2 do
+      ids[#ids + 1] = scored[i]
+    end
+  end
+  if #ids > 0 then
+    call("LPUSH", q.active, unpack(ids))
   else
     call("DEL", q.counter)
   end
-  return id
+  return ids
 end
 
 -- Reads on in one collection. `skipped` entries at its front are known to have full names.
@@ -79,26 +85,30 @@ local function take_named(q, scan, look, free)
   end
 end
 
--- §3.2 steps 7 to 9 for an id that is in `active` by now: its fields, or nil where there is no job behind the id (T14, T19).
+-- §3.2 steps 7 to 9 for an id that is in `active` by now: its fields as HGETALL lists them, later ones in place of earlier ones, and by
+-- their names; nil where there is no job behind the id (T14, T19).
 local function activate(q, id, token, request)
   local key = q.base .. id
-  local values = redis.pcall("HMGET", key, unpack(CLAIMED))
-  if values.err or not values[1] or string.sub(id, 1, 2) == "0:" then
+  local listed, fields = redis.pcall("HGETALL", key), {}
+  for i = 1, #listed, 2 do
+    fields[listed[i]] = listed[i + 1]
+  end
+  if not fields.name or string.sub(id, 1, 2) == "0:" then
     call("LREM", q.active, 1, id)
     return nil
   end
   if token ~= "0" then call("SET", key .. ":lock", token, "PX", request.lock_ms) end
   event(q, "active", "jobId", id, "prev", "waiting")
   -- It has run and ended, and somebody has retried it: a wish to cancel the run of then, which Node leaves behind, isn't meant for this one.
-  if values[ATS] and not values[PROCESSED_ON] then forget(q, id) end
-  local started = (tonumber(values[ATS]) or 0) + 1
-  values[ATS], values[PROCESSED_ON] = tostring(started), tostring(request.now)
+  if fields.ats and not fields.processedOn then forget(q, id) end
+  local started, n = tostring((tonumber(fields.ats) or 0) + 1), #listed
+  listed[n + 1], listed[n + 2], listed[n + 3], listed[n + 4] = "ats", started, "processedOn", request.now_text
   if request.worker_name ~= "" then
-    call("HSET", key, "processedOn", request.now, "ats", started, "pb", request.worker_name)
+    call("HSET", key, "processedOn", request.now_text, "ats", started, "pb", request.worker_name)
   else
-    call("HSET", key, "processedOn", request.now, "ats", started)
+    call("HSET", key, "processedOn", request.now_text, "ats", started)
   end
-  return values
+  return listed, fields
 end
 
 -- What a claim answers besides jobs; the client knows the numbers as ClaimState.
@@ -111,11 +121,20 @@ local function name_is_full(free)
   return false
 end
 
--- How many ids without a job one turn drops at most, and how many of them it names.
+-- How many ids may be taken at once: no more than names have slots and the queue's concurrency allows, whatever names they have.
+local function at_once(q, wanted, free)
+  for _, slots in pairs(free) do
+    wanted = math.min(wanted, slots)
+  end
+  if q.concurrency then wanted = math.min(wanted, math.ceil(q.concurrency - call("LLEN", q.active))) end
+  return wanted
+end
+
+-- How many ids without a job one turn drops, about, and how many of them it names.
 local DROPPED, NAMED = 1000, 10
 
--- §3.2, up to `request.wanted` times. Returns rows {id, token, fields…}, state, value, two positions, {how many ids without a job were
--- dropped, the first ones…}.
+-- §3.2, up to `request.wanted` times. Returns rows {id, token, fields and values}, state, value, two positions, {how many ids without a
+-- job were dropped, the first ones…}.
 local function claim(q, request)
   local rows, dropped = {}, { 0 }
   local free, look = request.free, { left = WINDOW }
@@ -125,39 +144,45 @@ local function claim(q, request)
   local max = q.max or request.limit_max
   promote_due(q, request.now, is_blocked(q))
   local limit = max or request.heeds_any_limit and 1
-  local obstacle = limit and limit_obstacle(q)
+  local obstacle = limit and limit_obstacle(q) or claim_obstacle(q)
   if obstacle then return rows, OBSTRUCTED, obstacle, waiting.skipped, prioritized.skipped, dropped end
-  while #rows < request.wanted and dropped[1] < DROPPED do
-    local ttl = rate_ttl(q, limit)
-    if ttl > 0 then
-      state, value = LIMITED, ttl
-      break
+  local taken, at = {}, 0 -- ids that are in `active`, and how many of them have been activated
+  while #rows < request.wanted do
+    if at == #taken then
+      if dropped[1] >= DROPPED then break end
+      local ttl = rate_ttl(q, limit)
+      if ttl > 0 then
+        state, value = LIMITED, ttl
+        break
+      end
+      if is_blocked(q) then
+        state = BLOCKED
+        break
+      end
+      if name_is_full(free) then
+        taken = { take_named(q, waiting, look, free) or take_named(q, prioritized, look, free) }
+      else
+        taken = take_any(q, limit and 1 or at_once(q, request.wanted - #rows, free))
+      end
+      at = 0
+      if #taken == 0 then
+        state = EMPTY
+        break
+      end
     end
-    if is_blocked(q) then
-      state = BLOCKED
-      break
-    end
-    local id
-    if name_is_full(free) then
-      id = take_named(q, waiting, look, free) or take_named(q, prioritized, look, free)
-    else
-      id = take_any(q)
-    end
-    if not id then
-      state = EMPTY
-      break
-    end
+    at = at + 1
+    local id = taken[at]
     local token = #rows == 0 and request.token or request.token .. ":" .. (#rows + 1)
-    local values = activate(q, id, token, request)
-    if values then
-      if max and not values[DEFA] then
+    local listed, fields = activate(q, id, token, request)
+    if listed then
+      if max and not fields.defa then
         if count_in_limiter(q) == 1 then
           call("PEXPIRE", q.limiter, math.floor(math.abs(request.limit_ms or q.duration or 0)))
         end
       end
-      local name = values[1]
+      local name = fields.name
       if free[name] then free[name] = free[name] - 1 end
-      rows[#rows + 1] = { id, token, unpack(values) }
+      rows[#rows + 1] = { id, token, listed }
     elseif string.sub(id, 1, 2) ~= "0:" then -- those are marks of old versions
       dropped[1] = dropped[1] + 1
       if #dropped <= NAMED then dropped[#dropped + 1] = id end

@@ -37,6 +37,7 @@ end
 
 -- §11: a job that was taken out of `from` fails without an attempt's outcome: §3.5 steps 7, 8, 10, 11, and 13.
 local function fail_unasked(q, now, id, from, reason, rule_text)
+  settle(q)
   local key = q.base .. id
   local values = call("HMGET", key, "parentKey", "parent", "deid")
   trim_events(q)
@@ -48,10 +49,10 @@ local function fail_unasked(q, now, id, from, reason, rule_text)
     if parent_key then drop_parent_link(q, key) end -- a parent that waits for it in vain goes on
     drop_keys(key)
   else
-    call("ZADD", q.base .. "failed", now, id)
     call("HSET", key, "failedReason", reason, "finishedOn", now)
     call("HDEL", key, "defa")
-    if rule_text ~= "" then trim_finished(q, q.base .. "failed", rule, now) end
+    put_finished(q, q.base .. "failed", id, rule_text, now)
+    settle(q)
   end
   forget(q, id)
   event(q, "failed", "jobId", id, "failedReason", reason, "prev", from)

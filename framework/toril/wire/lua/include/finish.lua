@@ -4,60 +4,60 @@
 -- include fresh
 
 -- Where a job that fails, is retried or moved stands: its hash's fields, or nil and why it can't be touched.
-local function take_from_active(q, id, token, values_wanted)
+local function take_from_active(q, id, token, values_wanted, forgets)
   local key = q.base .. id
   local values = call("HMGET", key, unpack(values_wanted))
   if not values[1] then return nil, -1 end
-  local code = unlock(q, id, token)
+  local code = unlock(q, id, token, forgets)
   if code < 0 then return nil, code end
   if call("LREM", q.active, -1, id) == 0 then return nil, -3 end
   return values, 0
 end
 
-local FINISH_FIELDS = { "name", "parentKey", "parent", "deid", "atm", "ats", "defa" }
+local FINISH_FIELDS = { "name", "parentKey", "deid", "atm" }
 
 -- §3.5: completed, or failed for good, which may add a letter to the queue for dead letters. `result` is the JSON of the value, or the
 -- reason. -13 and what is wrong: the letter can't be written, and nothing has happened.
 local function finish(q, now, id, token, target, result, stack, rule_text, attempts, letter)
-  local key = q.base .. id
-  if target == "completed" then
-    if call("SCARD", key .. ":dependencies") ~= 0 then
-      return call("EXISTS", key) == 1 and -4 or -1
-    end
-    if call("ZCARD", key .. ":unsuccessful") ~= 0 then
-      return call("EXISTS", key) == 1 and -9 or -1
-    end
+  local key, finished = q.base .. id, q.base .. target
+  if target == "completed" and call("EXISTS", key .. ":dependencies", key .. ":unsuccessful") > 0 then
+    if call("EXISTS", key) == 0 then return -1 end
+    return call("SCARD", key .. ":dependencies") > 0 and -4 or -9
+  end
+  if q.checked ~= finished then
+    call("ZCARD", finished) -- raises here, before anything is changed, if that is no sorted set
+    q.checked = finished
   end
   local problem = letter and obstacle(letter.base, letter)
   if problem then return -13, problem end
-  local values, code = take_from_active(q, id, token, FINISH_FIELDS)
+  local values, code = take_from_active(q, id, token, FINISH_FIELDS, true)
   if not values then return code end
   trim_events(q)
-  if values[4] then release_deduplication(q, id, values[4], now) end
-  local parent_key = values[2]
+  local parent_key, deduplication = values[2], values[3]
+  if parent_key or deduplication then settle(q) end
+  if deduplication then release_deduplication(q, id, deduplication, now) end
   if parent_key then
+    local parent = call("HGET", key, "parent")
     if target == "completed" then
-      child_done(q, key, parent_key, values[3], result, now)
+      child_done(q, key, parent_key, parent, result, now)
     else
-      child_failed(q, key, parent_key, values[3], result, now)
+      child_failed(q, key, parent_key, parent, result, now)
     end
   end
-  local made = (tonumber(values[5]) or 0) + 1
+  local made = (tonumber(values[4]) or 0) + 1
   local rule = read_rule(rule_text)
   if rule.drop then
     if parent_key then drop_parent_link(q, key) end -- a parent that waits for it in vain goes on
     drop_keys(key)
   else
-    call("ZADD", q.base .. target, now, id)
     if target == "completed" then
-      call("HSET", key, "returnvalue", result, "finishedOn", now, "atm", made)
+      call("HSET", key, "returnvalue", result, "finishedOn", q.now_text, "atm", made)
     else
-      call("HSET", key, "failedReason", result, "stacktrace", stack, "finishedOn", now, "atm", made)
-      if values[7] then call("HDEL", key, "defa") end
+      call("HSET", key, "failedReason", result, "stacktrace", stack, "finishedOn", q.now_text, "atm", made)
+      call("HDEL", key, "defa")
     end
-    if rule_text ~= "" then trim_finished(q, q.base .. target, rule, now) end
+    put_finished(q, finished, id, rule_text, now)
   end
-  forget(q, id)
   if target == "completed" then
     event(q, "completed", "jobId", id, "returnvalue", result, "prev", "active")
   else
