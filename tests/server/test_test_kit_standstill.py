@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Annotated, Any
 
 import pytest
 
+from tests.proxy import Proxy
 from toril import (
     FlowProducer,
     InjectFlowProducer,
@@ -22,7 +24,7 @@ from toril import (
     processor,
 )
 from toril.errors import JobFailedError, ServerUnreachableError
-from toril.testing import NeverEndsError, Test, TestingModule
+from toril.testing import NeverEndsError, StillBusyError, Test, TestingModule
 
 
 @processor("mails")
@@ -41,6 +43,10 @@ class Mails:
 
     @process("hang")
     async def hang(self, job: Job) -> None:
+        await asyncio.Event().wait()
+
+    @process("hang with a timeout", timeout="5s")
+    async def hang_with_a_timeout(self, job: Job) -> None:
         await asyncio.Event().wait()
 
     @process("ask")
@@ -166,6 +172,48 @@ async def test_a_handler_that_hangs_for_the_whole_patience_is_told() -> None:
             job = await t.queue("mails").add("hang")
             assert "wait for what never comes" in str(await advice_for(job))
             await job.cancel()
+
+
+async def test_a_drain_of_a_handler_that_hangs_tells_how_its_timeout_comes() -> None:
+    async with await compiled() as t:
+        t.patience = "12s"
+        job = await t.queue("mails").add("hang with a timeout")
+        with pytest.raises(StillBusyError) as caught:
+            await t.drain("mails")
+        assert caught.value.needs_ms == 5_000
+        text = re.sub(r" \(.*:\d+\)", "", str(caught.value))  # where the handler stands
+        assert text == (
+            "nothing has happened for 2s of real time in the workers of 'mails', while the clock stands still, and with it the timeouts "
+            "of:\n"
+            f"  runs: job {job.id} 'hang with a timeout' of queue 'mails', attempt 1, handled by Mails.hang_with_a_timeout\n"
+            'If it hangs, await t.advance("5s") instead, which runs jobs and lets time pass. '
+            "If it does real work that takes longer, raise `patience` of the testing module. The jobs that ran were put back."
+        )
+        await t.advance("5s")
+        assert await job.get_state() == "failed"
+
+
+async def test_a_result_of_a_handler_that_hangs_tells_how_its_timeout_comes() -> None:
+    async with await compiled() as t:
+        t.patience = "24s"
+        async with t.run_workers("mails"):
+            job = await t.queue("mails").add("hang with a timeout")
+            error = await advice_for(job)
+            assert (error.state, 'await t.advance("5s") in another task' in error.advice) == ("active", True)
+            await t.advance("5s")
+            with pytest.raises(JobFailedError, match="longer than its timeout"):
+                await job.result(timeout="1s")
+
+
+async def test_a_result_says_that_the_server_is_gone(toril_server_url: str, toril_prefix: str) -> None:
+    async with Proxy(toril_server_url) as proxy:
+        builder = Test.create_testing_module(imports=[StandingModule]).use_server(proxy.url, toril_prefix)
+        async with builder.compile() as t:
+            job = await t.queue("mails").add("send")
+            proxy.down()
+            with pytest.raises(ServerUnreachableError, match="no server answers"):
+                await job.result(timeout="5s")
+            proxy.up()
 
 
 @pytest.mark.parametrize("call", ["drain", "advance"])

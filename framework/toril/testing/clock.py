@@ -126,9 +126,10 @@ class FakeClock:
         """Whether this task waits for this clock, and for nothing else."""
         return task is not None and any(timer.sleeper is task for timer in self._waiting())
 
-    def has_timers_of(self, job: object) -> bool:
-        """Whether something in this job's handler waits for this clock, be it only for the end of a timeout."""
-        return any(timer.job is job for timer in self._waiting())
+    def needed_ms(self, job: object) -> int | None:
+        """How far it must move until something in this job's handler is due, be it only the end of a timeout; None: nothing there waits."""
+        due_ms = min((timer.due_ms for timer in self._waiting() if timer.job is job), default=None)
+        return None if due_ms is None else max(math.ceil(due_ms - self._now_ms), 0)
 
     @property
     def waiting_threads(self) -> int:

@@ -38,7 +38,7 @@ STOP_WAIT_S: Final = 10.0
 CONNECT_TIMEOUT: Final = "5s"
 
 _LOOK_MS: Final = 1
-_ASLEEP_LOOKS: Final = 1_500
+_STILL_LOOKS: Final = 1_500
 """So many looks in a row, about 2 s, must find nothing but jobs that wait for the clock, before somebody who moves it is given up."""
 
 
@@ -74,6 +74,11 @@ class Crew:
     def begun(self) -> int:
         """How many attempts the workers that run now have begun."""
         return _begun(self.workers)
+
+    @property
+    def hang_ms(self) -> int:
+        """How long jobs whose timeouts stand still may show no sign of life, in real time: 10 s unless `patience` is set."""
+        return self.patience_ms // 6
 
     def of(self, queues: Collection[str]) -> list[Worker]:
         """The workers of these queues that run now."""
@@ -178,15 +183,21 @@ class Crew:
         if give_up_at is None:
             give_up_at = loop.time() + self.patience_ms / 1_000
         self._unchanged_since = loop.time()
-        asleep_looks, asleep_at_ms = 0, self._clock.now_ms()
+        stillness = _Stillness()
         while not is_over() and not all(self._is_still(worker, jobs_may_wait) for worker in workers):
-            sleeps = not jobs_may_wait and self._sleep(workers) and asleep_at_ms == self._clock.now_ms()
-            asleep_looks, asleep_at_ms = asleep_looks + 1 if sleeps else 0, self._clock.now_ms()
-            if loop.time() > give_up_at or asleep_looks > _ASLEEP_LOOKS:
+            attempts = [one for worker in workers for one in worker.attempts]
+            sleeps, needs_ms = self._sleep(attempts), None if jobs_may_wait else self.needs_ms(attempts)
+            if needs_ms is None or not all(worker.is_waiting for worker in workers):
+                stillness.reset()
+            else:
+                stillness.note((self._clock.now_ms(), sleeps, {one.token for one in attempts}), loop.time())
+            is_in_vain = stillness.looks > _STILL_LOOKS and (sleeps or stillness.lasts(loop.time(), self.hang_ms))
+            if loop.time() > give_up_at or is_in_vain:
                 busy = [worker for worker in workers if not self._is_still(worker, jobs_may_wait=False)]
                 lines = [_line(one) for worker in busy for one in worker.attempts]
                 names = sorted({worker.queue.name for worker in busy})
-                raise StillBusyError(names, lines, _begun(workers) - first, self.patience_ms, only_time_helps=sleeps)
+                waited_ms, needed_ms = (self.hang_ms, needs_ms) if is_in_vain else (self.patience_ms, None)
+                raise StillBusyError(names, lines, _begun(workers) - first, waited_ms, needed_ms, sleeps)
             await real_sleep(_LOOK_MS)  # nothing tells us that all of them have come to rest
             if jobs_may_wait:
                 self._wait_for_the_unknown(workers, loop.time())
@@ -198,15 +209,22 @@ class Crew:
             return False
         return not worker.attempts or (jobs_may_wait and all(self._waits_for_time(one) for one in worker.attempts))
 
-    def _sleep(self, workers: Sequence[Worker]) -> bool:
-        """Whether all that these workers run sleeps on the clock, so that nothing goes on unless somebody moves it."""
-        clock, attempts = self._clock, [one for worker in workers for one in worker.attempts]
-        return (
-            isinstance(clock, FakeClock)
-            and bool(attempts)
-            and all(worker.is_waiting for worker in workers)
-            and all(clock.is_asleep(one.task) for one in attempts)
-        )
+    def _sleep(self, attempts: Sequence[RunningJob]) -> bool:
+        """Whether all of these sleep on the clock, so that nothing goes on unless somebody moves it."""
+        clock = self._clock
+        return isinstance(clock, FakeClock) and all(clock.is_asleep(one.task) for one in attempts)
+
+    def needs_ms(self, attempts: Sequence[RunningJob]) -> int | None:
+        """How far the clock must move until each of these goes on, or its timeout is over; None: one of them is not known to wait for it.
+
+        What runs in threads and processes does real work, as far as anybody knows.
+        """
+        clock = self._clock
+        if not attempts or not isinstance(clock, FakeClock):
+            return None
+        needs = [clock.needed_ms(one.job) if _runs_here(one) and not one.is_gathered else None for one in attempts]
+        known = [each for each in needs if each is not None]
+        return max(known) if len(known) == len(needs) else None
 
     def _waits_for_time(self, one: RunningJob) -> bool:
         if one.is_gathered:
@@ -222,9 +240,8 @@ class Crew:
             self._seen, self._unchanged_since = seen, now
             return
         for one in attempts:
-            is_here = one.handler is not None and one.handler.is_async
-            has_timers = isinstance(self._clock, FakeClock) and self._clock.has_timers_of(one.job)
-            if now - self._unchanged_since > (SHORT_WAIT_S if is_here and has_timers else LONG_WAIT_S):
+            has_timers = isinstance(self._clock, FakeClock) and self._clock.needed_ms(one.job) is not None
+            if now - self._unchanged_since > (SHORT_WAIT_S if _runs_here(one) and has_timers else LONG_WAIT_S):
                 self._waited_for[one.token] = one.job
 
     # ── what comes next ───────────────────────────────────────────────────────────────────────────────────────
@@ -251,6 +268,30 @@ class Crew:
         give_up_at = asyncio.get_running_loop().time() + SHORT_WAIT_S
         while asyncio.get_running_loop().time() < give_up_at and not all(task.done() or clock.is_asleep(task) for task in others):
             await real_sleep(_LOOK_MS)  # they may do anything, and don't tell
+
+
+class _Stillness:
+    """How long nothing has changed: in time, and in looks, of which an event loop that is held up takes only one."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self._seen: object = None
+        self._since = 0.0
+
+    def reset(self) -> None:
+        self.looks, self._seen = 0, None
+
+    def note(self, seen: object, now: float) -> None:
+        if seen != self._seen:
+            self.looks, self._seen, self._since = 0, seen, now
+        self.looks += 1
+
+    def lasts(self, now: float, ms: int) -> bool:
+        return (now - self._since) * 1_000 > ms
+
+
+def _runs_here(one: RunningJob) -> bool:
+    return one.handler is not None and one.handler.is_async
 
 
 def _begun(workers: Sequence[Worker]) -> int:

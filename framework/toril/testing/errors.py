@@ -37,28 +37,42 @@ class NotEnteredError(TestKitError):
 
 
 class StillBusyError(TestKitError):
-    """Workers were still busy after a generous real time, although the clock stood still."""
+    """Workers were still busy after a generous real time, although the clock stood still.
+
+    Args:
+        needs_ms: how much time must pass for the jobs that run to go on, or for their timeouts to be over; None: not known.
+        sleeps: they wait for nothing but that.
+        waited_ms: how long nothing happened, or all in all where `needs_ms` is not known.
+    """
 
     def __init__(
-        self, queues: Sequence[str], running: Sequence[str], begun: int, patience_ms: int, *, only_time_helps: bool = False
+        self, queues: Sequence[str], running: Sequence[str], begun: int, waited_ms: int, needs_ms: int | None = None, sleeps: bool = False
     ) -> None:
-        super().__init__(queues, running, begun, patience_ms)
-        self.queues, self.running, self.begun, self.patience_ms = tuple(queues), tuple(running), begun, patience_ms
-        self.only_time_helps = only_time_helps
+        super().__init__(queues, running, begun, waited_ms, needs_ms, sleeps)
+        self.queues, self.running, self.begun, self.waited_ms = tuple(queues), tuple(running), begun, waited_ms
+        self.needs_ms, self.sleeps = needs_ms, sleeps
 
     def __str__(self) -> str:
         names = ", ".join(repr(name) for name in self.queues)
         what = "\n".join(f"  runs: {line}" for line in self.running) or "  no job runs at this moment"
-        if self.only_time_helps:
+        if self.needs_ms is None:
+            return (
+                f"still busy after {format_ms(self.waited_ms)} of real time: the workers of {names}, which have begun {self.begun} jobs "
+                f"meanwhile.\n{what}\n"
+                "Does a handler wait for what never comes, or does each job add another one without a delay? "
+                "The jobs that ran were put back. If it only needs longer, raise `patience` of the testing module."
+            )
+        advice = f'await t.advance("{format_ms(self.needs_ms)}") instead, which runs jobs and lets time pass.'
+        if self.sleeps:
             return (
                 f"the jobs that run in {names} wait for the clock, which stands still in a test:\n{what}\n"
-                'Await t.advance("…") instead, which runs jobs and lets time pass. The jobs that ran were put back.'
+                f"A{advice[1:]} The jobs that ran were put back."
             )
         return (
-            f"still busy after {format_ms(self.patience_ms)} of real time: the workers of {names}, which have begun {self.begun} jobs "
-            f"meanwhile.\n{what}\n"
-            "Does a handler wait for what never comes, or does each job add another one without a delay? The jobs that ran were put back. "
-            "If it only needs longer, raise `patience` of the testing module."
+            f"nothing has happened for {format_ms(self.waited_ms)} of real time in the workers of {names}, while the clock stands still, "
+            f"and with it the timeouts of:\n{what}\n"
+            f"If it hangs, {advice} If it does real work that takes longer, raise `patience` of the testing module. "
+            "The jobs that ran were put back."
         )
 
 

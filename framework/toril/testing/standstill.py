@@ -11,7 +11,6 @@ from typing import Any, Final, NoReturn
 
 from toril.clock import real_sleep
 from toril.di import Graph
-from toril.errors import ServerError
 from toril.modules.explorer import handled_names
 from toril.queues.queue import Queue
 from toril.queues.states import JobState
@@ -19,6 +18,7 @@ from toril.spelling import near
 from toril.testing.clock import FakeClock
 from toril.testing.crew import Crew
 from toril.testing.errors import NeverEndsError
+from toril.units import format_ms
 from toril.worker.worker import Worker
 
 LOOK_MS: Final = 50
@@ -47,6 +47,7 @@ class Standstill:
 
         Raises:
             NeverEndsError: nothing will, or what works on it has not ended for the whole patience of the testing module.
+            ServerError: nobody can tell.
         """
         seen: object = None
         looks = 0
@@ -54,24 +55,20 @@ class Standstill:
             now = self._happening()
             seen, looks = now, looks + 1 if now == seen else 0
             if looks and looks % LOOKS == 0:
-                patience_is_over = looks * LOOK_MS >= self._crew.patience_ms
-                await self._judge(job_id, patience_is_over=patience_is_over)
+                await self._judge(job_id, still_ms=looks * LOOK_MS)
             await real_sleep(LOOK_MS)  # that nothing happens wakes nobody
 
     def _happening(self) -> object:
         attempts = frozenset(one.token for worker in self._crew.workers for one in worker.attempts)
         return self._clock.now_ms(), self._crew.begun, frozenset(worker.id for worker in self._crew.workers), attempts
 
-    async def _judge(self, job_id: str, *, patience_is_over: bool) -> None:
-        try:
-            job = await self._queue.find_job(job_id)
-            state = None if job is None else await job.get_state()
-            if job is None or state is None or state in {"completed", "failed"}:
-                return  # whoever waits hears of it
-            advice = await self._advice(job.name, job_id, state)
-        except ServerError:
-            return
-        if advice is None and patience_is_over:
+    async def _judge(self, job_id: str, *, still_ms: int) -> None:
+        job = await self._queue.find_job(job_id)
+        state = None if job is None else await job.get_state()
+        if job is None or state is None or state in {"completed", "failed"}:
+            return  # whoever waits hears of it
+        advice = await self._advice(job.name, job_id, state, still_ms)
+        if advice is None and still_ms >= self._crew.patience_ms:
             advice = (
                 "nothing has happened here for as long as the testing module has patience. Does its handler wait for what never comes, "
                 "or does a worker outside of this testing module have it?"
@@ -79,7 +76,7 @@ class Standstill:
         if advice is not None:
             raise NeverEndsError(job_id, self._queue.name, state, advice)
 
-    async def _advice(self, name: str, job_id: str, state: JobState) -> str | None:
+    async def _advice(self, name: str, job_id: str, state: JobState, still_ms: int) -> str | None:
         """Why nothing will bring it to its end, and what to do; None if something may."""
         queue = self._queue.name
         workers = self._crew.of([queue])
@@ -95,7 +92,7 @@ class Standstill:
             close = near(name, names)
             hint = f"did you mean {' or '.join(close)}?" if close else f"handled are: {', '.join(names)}."
             return f"no handler of {queue!r} takes jobs named {name!r}: {hint}"
-        return self._advice_on(job_id, state, workers) if workers else self._advice_without_workers(state)
+        return self._advice_on(job_id, state, workers, still_ms) if workers else self._advice_without_workers(state)
 
     def _advice_without_workers(self, state: JobState) -> str:
         queue = self._queue.name
@@ -110,13 +107,20 @@ class Standstill:
             f"or ask inside `async with t.run_workers({queue!r}):`."
         )
 
-    def _advice_on(self, job_id: str, state: JobState, workers: list[Worker]) -> str | None:
+    def _advice_on(self, job_id: str, state: JobState, workers: list[Worker], still_ms: int) -> str | None:
         attempts = [one for worker in self._crew.workers for one in worker.attempts]
         ours = [one for worker in workers for one in worker.attempts if one.job.id == job_id] or attempts
+        needs_ms = self._crew.needs_ms(ours)
+        step = "…" if needs_ms is None else format_ms(needs_ms)
         if ours and not all(self._clock.is_asleep(one.task) for one in ours):
-            return None  # real work
+            if needs_ms is None or still_ms < self._crew.hang_ms:
+                return None  # real work
+            return (
+                "nothing has happened here for a while. If its handler hangs, its timeout stands still as time does in this test: "
+                f'await t.advance("{step}") in another task, or before. If it does real work that takes longer, raise `patience`.'
+            )
         if state in {"delayed", "active"} or ours:
-            return 'time stands still in this test: await t.advance("…") in another task, or before.'
+            return f'time stands still in this test: await t.advance("{step}") in another task, or before.'
         if state == "waiting-children":
             return "its children have not ended: do the workers of their queues run? t.drain() and t.run_workers() run all."
         return 'its worker runs and doesn\'t take it: is the queue paused, or is a limit reached, which needs t.advance("…")?'
