@@ -171,6 +171,8 @@ class Application:
         self.workers: tuple[Worker, ...] = ()
         self.schedules = Scheduling(ctx, self.roles)
         self.shutdown_timeout: Duration = DEFAULT_SHUTDOWN_TIMEOUT
+        self.on_ready: Callable[[Application], object] = _log_ready
+        """Called when all workers claim. A process that is one of several tells its supervisor instead, which logs `ready` for all."""
         self._state = ApplicationState.CREATED
         self._stop_asked = asyncio.Event()
         self._begun = asyncio.Event()
@@ -189,6 +191,11 @@ class Application:
         """Whether every worker claims jobs."""
         is_running = self._state is ApplicationState.RUNNING and not self._stop_asked.is_set()
         return is_running and all(worker.is_ready for worker in self.workers)
+
+    @property
+    def concurrency(self) -> dict[str, int]:
+        """The queues that this process works on, each with how many jobs it runs at once."""
+        return {worker.queue.name: worker.options.concurrency for worker in self.workers}
 
     @property
     def left_behind(self) -> int:
@@ -326,7 +333,7 @@ class Application:
             shutdown_ms = to_ms(self.shutdown_timeout, "shutdown_timeout")
             async with self._hearing(), running(self.workers), self.schedules.running(shutdown_ms):
                 self._state = ApplicationState.RUNNING
-                log.info("ready", queues={worker.queue.name: worker.options.concurrency for worker in self.workers})
+                self.on_ready(self)
                 self._begun.set()
                 await self._stop_asked.wait()
                 self._state = ApplicationState.STOPPING
@@ -387,3 +394,7 @@ class Application:
         if again:
             log.warning("stopping at once", signal=name)
         self.ask_to_stop(name, force=again)
+
+
+def _log_ready(app: Application) -> None:
+    log.info("ready", queues=app.concurrency)

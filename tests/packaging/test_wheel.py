@@ -69,7 +69,7 @@ def test_the_wheel_carries_licence_command_and_extras_but_no_address_of_a_regist
     assert "Toril contributors" in texts["licenses/LICENSE"]
     assert "toril = toril.cli.main:main" in texts["entry_points.txt"]
     extras = {line.removeprefix("Provides-Extra: ") for line in texts["METADATA"].splitlines() if line.startswith("Provides-Extra: ")}
-    assert extras == {"embedded", "speed", "dashboard", "metrics", "otel", "dev", "all"}
+    assert extras == {"embedded", "speed", "dashboard", "metrics", "otel", "reload", "dev", "all"}
     assert "://pypi" not in texts["METADATA"]
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
@@ -12,6 +13,7 @@ import structlog
 
 from toril.errors import InvalidOptionError
 from toril.telemetry import LOG_CONTEXT, JobLogger, LogFormat, configure_logging, get_logger
+from toril.telemetry.logs import OneOfSeveral, chosen_logging, follow_logging, mark_logs
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -31,6 +33,7 @@ def logging_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     yield
+    mark_logs(None)
     root.setLevel(level)
     root.handlers[:] = handlers
     structlog.reset_defaults()
@@ -172,3 +175,40 @@ def test_what_json_does_not_know_is_written_as_text(json_lines: Lines) -> None:
     get_logger("toril").info("odd", value={1, 2}, key={(1, 2): "x"}, thing=complex(1, 2))
     (line,) = json_lines()
     assert (line["value"], line["key"], line["thing"]) == ([1, 2], {"(1, 2)": "x"}, "(1+2j)")
+
+
+# ── processes of one supervisor ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_process_of_several_puts_its_number_and_id_into_each_line(json_lines: Lines) -> None:
+    mark_logs(OneOfSeveral(process=2, colors=False))
+    get_logger("toril").info("one")
+    logging.getLogger("thirdparty").warning("two")
+    get_logger("toril").info("three", pid=7)
+    assert [(line["process"], line["pid"]) for line in json_lines()] == [(2, os.getpid()), (2, os.getpid()), (2, 7)]
+
+
+def test_another_process_can_log_as_this_one_does() -> None:
+    mark_logs(OneOfSeveral(process=2, colors=True))
+    configure_logging(level="warning", levels={"toril.worker": "debug"})
+    chosen = json.loads(json.dumps(chosen_logging()))
+    mark_logs(None)
+    configure_logging()
+    follow_logging(chosen)
+    assert chosen_logging() == chosen
+    get_logger("toril.worker").debug("is coloured and marked")
+
+
+@pytest.mark.parametrize("colors", [True, False])
+def test_colours_follow_the_terminal_behind_the_pipe(colors: bool) -> None:
+    stream = io.StringIO()
+    mark_logs(OneOfSeveral(process=2, colors=colors))
+    configure_logging(stream=stream)
+    get_logger("toril").info("event")
+    assert ("\x1b[" in stream.getvalue()) is colors
+
+
+def test_without_configuration_there_is_nothing_to_follow() -> None:
+    configure_logging()
+    logging.getLogger().handlers.clear()
+    assert chosen_logging() is None

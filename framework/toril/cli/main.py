@@ -6,6 +6,7 @@ Exit codes: 0 all went well, a stop by a signal included · 1 it failed while ru
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from typing import Annotated
 
@@ -48,18 +49,44 @@ def worker(
     roles: Annotated[str | None, typer.Option(help="Of producer, worker, scheduler, separated by commas; all by default.")] = None,
     shutdown_timeout: Annotated[str | None, typer.Option(help="For running jobs at stop, as in 25s.")] = None,
     connect_timeout: Annotated[str | None, typer.Option(help="For the server at start, as in 30s.")] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes, each with workers of its own; watched and replaced if more than one.")
+    ] = 1,
+    reload: Annotated[bool, typer.Option("--reload", help="Start anew when Python or TOML files in this folder change.")] = False,
     burst: Annotated[bool, typer.Option("--burst", help="Stop when nothing is left to run now.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors at start.")] = False,
 ) -> None:
     """Run the workers of an application until Ctrl-C or SIGTERM."""
-    from toril.cli.worker import WorkerCommand, run_worker
+    from toril.cli.worker_command import WorkerCommand
 
-    names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
+    names = None if queues is None else _split(queues)
     if names == []:
         raise typer.BadParameter("name at least one queue, or leave it out for all", param_hint="--queues")
-    parts = None if roles is None else [role.strip() for role in roles.split(",") if role.strip()]
-    command = WorkerCommand(module, concurrency, names, parts, shutdown_timeout, connect_timeout, burst=burst, debug=debug)
+    command = WorkerCommand(
+        module=module,
+        concurrency=concurrency,
+        queues=names,
+        roles=None if roles is None else _split(roles),
+        shutdown_timeout=shutdown_timeout,
+        connect_timeout=connect_timeout,
+        burst=burst,
+        debug=debug,
+    )
+    if reload and burst:
+        raise typer.BadParameter("a burst ends by itself, so there is nothing to reload", param_hint="--reload")
+    if reload and importlib.util.find_spec("watchfiles") is None:
+        raise typer.BadParameter("it needs watchfiles: pip install 'toril[reload]'", param_hint="--reload")
+    if processes > 1 or reload:
+        from toril.cli.supervisor import run_supervisor
+
+        sys.exit(run_supervisor(command, processes, reload=reload))
+    from toril.cli.worker import run_worker
+
     sys.exit(run_worker(command))
+
+
+def _split(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`toril worker`: runs an application's workers."""
+"""`toril worker` in one process: runs an application's workers. With several processes each of them does (see `supervisor.py`)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn, cast
+from collections.abc import Coroutine
+from typing import Any, NoReturn, Protocol, cast
 
 from rich.console import Console
 
 from toril.application import Application, WorkerFactory
+from toril.cli import exit_codes
 from toril.cli.loading import load_module
+from toril.cli.worker_command import WorkerCommand
 from toril.errors import ConfigurationError, ServerError, TorilError
 from toril.modules.connections import find
 from toril.modules.decorators import ProcessorFields
@@ -27,37 +28,32 @@ from toril.telemetry.redaction import redact_text, redact_traceback
 
 log = get_logger(__name__)
 
-EXIT_FAILED, EXIT_USAGE, EXIT_SERVER, EXIT_LEFT_BEHIND, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+
+class Progress(Protocol):
+    """Who wants to know how far the start has come: a supervisor."""
+
+    def created(self) -> None:
+        """The application exists, its server answers, and logs are as its settings say."""
+        ...
+
+    def ready(self, app: Application) -> None:
+        """All workers claim. Whoever is told this logs it."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerCommand:
-    """The arguments of `toril worker`."""
-
-    module: str
-    concurrency: int | None
-    queues: Sequence[str] | None
-    roles: Sequence[str] | None
-    """Not checked yet."""
-    shutdown_timeout: str | None
-    connect_timeout: str | None
-    burst: bool
-    debug: bool
-
-
-def run_worker(command: WorkerCommand) -> int:
+def run_worker(command: WorkerCommand, progress: Progress | None = None) -> int:
     """Run until told to stop; the exit code."""
     configure_logging()
     try:
-        _run_loop(_run(load_module(command.module), command))
+        _run_loop(_run(load_module(command.module), command, progress))
     except KeyboardInterrupt:  # while modules were imported: nothing has begun
-        return EXIT_INTERRUPTED
+        return exit_codes.INTERRUPTED
     except Exception as error:  # noqa: BLE001 -- the end of the program
         return _report(error, show_traceback=command.debug)
     return 0
 
 
-async def _run(module: type, command: WorkerCommand) -> None:
+async def _run(module: type, command: WorkerCommand, progress: Progress | None) -> None:
     options = ProcessorFields()
     if command.concurrency is not None:
         options["concurrency"] = command.concurrency
@@ -74,9 +70,12 @@ async def _run(module: type, command: WorkerCommand) -> None:
     if app is None:
         return
     _follow_settings(app)
+    if progress is not None:
+        progress.created()
+        app.on_ready = progress.ready
     if not app.workers and app.roles & {"worker", "scheduler"}:
         log.warning("this application has no processors: there is nothing to run")
-    code = EXIT_LEFT_BEHIND
+    code = exit_codes.LEFT_BEHIND
     try:
         await (app.run_until_idle() if command.burst else app.run())
     except Exception as error:
@@ -154,8 +153,8 @@ def _report(error: Exception, *, show_traceback: bool) -> int:
     else:
         console.print("[dim](--debug shows the traceback)[/]")
     if any(isinstance(cause, ConfigurationError) for cause in causes):
-        return EXIT_USAGE
-    return EXIT_SERVER if any(isinstance(cause, ServerError) for cause in causes) else EXIT_FAILED
+        return exit_codes.USAGE
+    return exit_codes.SERVER if any(isinstance(cause, ServerError) for cause in causes) else exit_codes.FAILED
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping, MutableMapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self, TextIO, get_args
 
@@ -32,6 +34,25 @@ _HANDLER_NAME: Final = "toril"
 
 _chosen: dict[str, Any] | None = None
 """What `configure_logging` was last called with."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneOfSeveral:
+    """How the lines of a worker process differ from those of its siblings, with which they come out of one supervisor."""
+
+    process: int
+    """Its number, in each line."""
+    colors: bool
+    """Whether what it writes ends up on a terminal; its own standard error is a pipe."""
+
+
+_one_of_several: OneOfSeveral | None = None
+
+
+def mark_logs(mark: OneOfSeveral | None) -> None:
+    """Put the number of this process, and its process id, into each line from now on; None: no more."""
+    global _one_of_several  # noqa: PLW0603 -- the logging of a process is one
+    _one_of_several = mark
 
 
 class LogEvent:
@@ -144,7 +165,8 @@ def configure_logging(
     numbers = {name: _level_number(one) for name, one in wanted.items()}
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.name = _HANDLER_NAME
-    handler.setFormatter(ProcessorFormatter(processors=_pipe(log_format, is_terminal=handler.stream.isatty())))
+    colors = handler.stream.isatty() if _one_of_several is None else _one_of_several.colors
+    handler.setFormatter(ProcessorFormatter(processors=_pipe(log_format, is_terminal=colors)))
     root = logging.getLogger()
     for old in [old for old in root.handlers if old.name == _HANDLER_NAME]:
         root.removeHandler(old)
@@ -167,9 +189,19 @@ def configure_logging(
 
 
 def chosen_logging() -> dict[str, Any] | None:
-    """The arguments by which a child process logs as this one does; None if `configure_logging` doesn't hold (any more)."""
-    is_in_force = any(handler.name == _HANDLER_NAME for handler in logging.getLogger().handlers)
-    return _chosen if is_in_force else None
+    """By what `follow_logging` makes another process log as this one does; None if `configure_logging` doesn't hold (any more)."""
+    if _chosen is None or not any(handler.name == _HANDLER_NAME for handler in logging.getLogger().handlers):
+        return None
+    return {**_chosen, "one_of_several": None if _one_of_several is None else asdict(_one_of_several)}
+
+
+def follow_logging(chosen: Mapping[str, Any]) -> None:
+    """Log as the process does whose `chosen_logging` this is."""
+    arguments = dict(chosen)
+    mark = arguments.pop("one_of_several")
+    if mark is not None:
+        mark_logs(OneOfSeveral(**mark))
+    configure_logging(**arguments)
 
 
 def _pipe(log_format: LogFormat, *, is_terminal: bool) -> list[Processor]:
@@ -192,7 +224,10 @@ def _pipe(log_format: LogFormat, *, is_terminal: bool) -> list[Processor]:
 def _unpack_record(_logger: object, _method: str, event_dict: EventDict) -> EventDict:
     """Give every record the same shape, whoever wrote it: time, level, logger, event, then the fields of job and event."""
     record: logging.LogRecord = event_dict["_record"]
-    fields: MutableMapping[str, Any] = {**current_log_fields()}
+    fields: MutableMapping[str, Any] = {}
+    if _one_of_several is not None:
+        fields.update(process=_one_of_several.process, pid=os.getpid())
+    fields.update(current_log_fields())
     if isinstance(record.msg, LogEvent):
         event_dict["event"] = record.msg.event
         fields.update(record.msg.fields)

@@ -25,7 +25,7 @@ from toril.errors import DelayedError, RateLimitError, UnknownJobNameError, Unre
 from toril.queues.job import Job
 from toril.queues.queue import Queue
 from toril.telemetry.context import LOG_CONTEXT
-from toril.telemetry.logs import configure_logging, get_logger
+from toril.telemetry.logs import follow_logging, get_logger
 from toril.wire.codec import from_json
 from toril.worker.calling import HandlerCaller
 from toril.worker.executor import is_final
@@ -117,7 +117,7 @@ async def _serve(pipe: _Pipe) -> None:
     messages = await pipe.receive()
     start = await messages.get()
     if start["logging"] is not None:
-        configure_logging(**start["logging"])
+        follow_logging(start["logging"])
     is_ready = False
     try:
         entry: Entry = imported(start["entry"])
