@@ -14,13 +14,18 @@ from urllib.parse import unquote_plus
 HIDDEN: Final = "***"
 _MAX_DEPTH: Final = 8
 
-_SECRET_WORDS: Final = frozenset("auth bearer cookie cookies credential credentials pin pwd pw secret secrets token".split())
+_LONG_ENOUGH: Final = 8
+"""Shorter passwords are too often words of the text itself."""
+
+_known: set[str] = set()
+
+_SECRET_WORDS: Final = frozenset("auth bearer cookie cookies credential credentials pass pin pwd pw secret secrets token".split())
 """Secret when they stand as a word of a key: `auth_token` and `authToken`, but not `author` or `spin`."""
 
 _SECRET_PARTS: Final = re.compile(
-    r"pass(?:word|wd|phrase|code)|secret|authori[sz]ation|credential|(?:api|access|private|signing)[_-]?key", re.IGNORECASE
+    r"pas+w|pass(?:phrase|code)|secret|authori[sz]ation|credential|(?:api|access|private|signing)[_-]?key", re.IGNORECASE
 )
-"""Secret wherever they stand in a key: `dbpassword`, `X-Api-Key`."""
+"""Secret wherever they stand in a key: `dbpassword`, `X-Api-Key`, and misspelt `sentinel_pasword`."""
 
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _URL: Final = re.compile(r'[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"<>]*[^\s"<>:,;.]')  # a sentence goes on behind it
@@ -60,8 +65,21 @@ def redact_url(url: str) -> str:
     return f"{scheme}{separator}{user_info}{at}{address}{mark}{_redact_query(query)}"
 
 
+def hide_always(secrets: Iterable[str]) -> None:
+    """From now on these are hidden wherever they stand: nothing else gives a password away that an error quotes by itself."""
+    _known.update(secret for secret in secrets if len(secret) >= _LONG_ENOUGH)
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """The text with these words replaced, the longest ones first: one may hold the other."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
 def redact_text(text: str) -> str:
-    """The text with the secrets that can be recognised replaced: in addresses, `password=…` and `Bearer …`."""
+    """The text with the secrets that can be recognised replaced: known ones, in addresses, `password=…` and `Bearer …`."""
+    text = hide(text, _known)
     if "://" in text:
         text = _URL.sub(lambda found: redact_url(found[0]), text)
     if "=" in text or ":" in text:
@@ -75,7 +93,8 @@ def redact_traceback(text: str) -> str:
     Of its quoted lines of code, which stand four columns in, only addresses are touched: `token = lock.token` is no secret.
     """
     return "\n".join(
-        _URL.sub(lambda found: redact_url(found[0]), line) if line.startswith("    ") else redact_text(line) for line in text.split("\n")
+        _URL.sub(lambda found: redact_url(found[0]), line) if line.startswith("    ") else redact_text(line)
+        for line in hide(text, _known).split("\n")
     )
 
 

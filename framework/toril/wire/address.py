@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from redis.crc import key_slot
 
 from toril.errors import InvalidOptionError, InvalidRedisUrlError
-from toril.telemetry.redaction import redact_url
+from toril.telemetry.redaction import hide, hide_always, redact_url
 from toril.wire.keys import CLUSTER_PREFIX, DEFAULT_PREFIX, QueueKeys
 
 _ENCODE_IT: Final = "of user and password, @ : / ? # [ ] and % must be percent-encoded"
@@ -72,14 +72,14 @@ class ServerAddress:
     """What redis-py needs to connect to the server itself: all but host and port."""
     sentinel_options: dict[str, Any] = field(init=False, repr=False, compare=False)
     """The same for the Sentinels."""
+    secrets: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The passwords, as they stand in the address and as they are sent."""
 
     def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.url)
-            user_info, _, netloc = parts.netloc.rpartition("@")
-            hosts = tuple(_host_and_port(one) for one in netloc.split(",")) if parts.scheme != "unix" and netloc else ()
-        except ValueError:  # whose text may quote a piece of the password
-            raise self._error(f"host or port can't be read; {_ENCODE_IT}") from None
+        read = _read(self.url)
+        if read is None:
+            raise self._error(f"host or port can't be read; {_ENCODE_IT}")
+        parts, user_info, hosts = read
         if parts.scheme not in _SCHEMES:
             raise self._error(f"unknown scheme {parts.scheme!r}")
         kind, is_tls = _SCHEMES[parts.scheme]
@@ -101,9 +101,27 @@ class ServerAddress:
         object.__setattr__(self, "hosts", tuple((host, port or default_port) for host, port in hosts))
         object.__setattr__(self, "connection_options", options)
         object.__setattr__(self, "sentinel_options", sentinel_login | {"ssl": is_tls} | tls)
+        word = password or user  # without a colon it may well be a token
+        secrets = {word, unquote(word), sentinel_login.get("password", "")} - {""}
+        object.__setattr__(self, "secrets", frozenset(secrets))
+        hide_always(secrets)
 
     def __str__(self) -> str:
         return redact_url(self.url)
+
+    def hide(self, text: str) -> str:
+        """What the server has said, without the passwords: one that doesn't know AUTH quotes what it doesn't understand."""
+        return hide(text, self.secrets)
+
+    def is_told_by(self, error: BaseException) -> bool:
+        """Whether a password stands in the error, or in one that led to it."""
+        link: BaseException | None = error
+        while link is not None:
+            text = f"{link} {link!r}"
+            if self.hide(text) != text:
+                return True
+            link = link.__cause__ or link.__context__
+        return False
 
     @property
     def default_prefix(self) -> str:
@@ -171,6 +189,17 @@ class ServerAddress:
         if tls.get("ssl_cert_reqs") == "none":
             tls["ssl_check_hostname"] = False  # there is nothing to check it against
         return tls, login
+
+
+def _read(url: str) -> tuple[SplitResult, str, tuple[tuple[str, int], ...]] | None:
+    """The parts of an address, its user and password, its hosts; None, and no error, whose text may quote a piece of the password."""
+    try:
+        parts = urlsplit(url)
+        user_info, _, netloc = parts.netloc.rpartition("@")
+        hosts = tuple(_host_and_port(one) for one in netloc.split(",")) if parts.scheme != "unix" and netloc else ()
+    except ValueError:
+        return None
+    return parts, user_info, hosts
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -367,11 +367,14 @@ async def _connected(address: ServerAddress, place: Place, client_name: str | No
             await _check_server(connection, address)
     except BaseException as error:
         await connection.disconnect(nowait=True)
-        if isinstance(error, (TimeoutError, redis_errors.RedisError, OSError)):
+        if not isinstance(error, (TimeoutError, redis_errors.RedisError, OSError)):
+            raise
+        if not address.is_told_by(error):
             log.debug("could not connect", server=str(address), exc_info=error)
-            raise _connect_error(address, error) from None  # which would be 40 lines of redis-py and asyncio, and its text is in ours
-        raise
-    return connection
+        failure = _connect_error(address, error)
+    else:
+        return connection
+    raise failure  # out here, without 40 lines of redis-py and asyncio before it, whose text is in ours
 
 
 async def _check_server(connection: redis_connection.AbstractConnection, address: ServerAddress) -> None:
@@ -399,7 +402,7 @@ def _connect_error(address: ServerAddress, error: BaseException) -> ServerError:
         return ServerUnreachableError(str(address), "it is still loading its data")
     refused = (redis_errors.AuthenticationError, redis_errors.AuthorizationError, redis_errors.ResponseError)
     if isinstance(error, refused):  # NOPERM, NOAUTH, WRONGPASS, unknown database
-        return ServerRefusedError(str(address), str(error))
+        return ServerRefusedError(str(address), address.hide(str(error)))
     if isinstance(error, TimeoutError):
         return ServerUnreachableError(str(address), f"no answer within {format_ms(CONNECT_TIMEOUT_MS)}")
-    return ServerUnreachableError(str(address), reason_of(error))
+    return ServerUnreachableError(str(address), address.hide(reason_of(error)))

@@ -87,9 +87,11 @@ class SentinelPlace:
                 if reply[0] == b"message" and reply[2].split()[0].decode() == self._address.service:
                     yield
         except (*NETWORK_ERRORS, redis_errors.RedisError, TimeoutError) as error:
-            raise ServerUnreachableError(str(self._address), f"{host}:{port}: {reason_of(error)}") from error
+            cause = error
         finally:
             await connection.disconnect(nowait=True)
+        reason = f"{host}:{port}: {self._address.hide(reason_of(cause))}"
+        raise ServerUnreachableError(str(self._address), reason) from (None if self._address.is_told_by(cause) else cause)
 
 
 class ClusterPlace:
@@ -161,7 +163,8 @@ async def _ask_in_turn(
         except (*NETWORK_ERRORS, redis_errors.RedisError, LookupError, TimeoutError) as error:
             if any(words in str(error) for words in _PLAIN_SERVER):
                 raise ServerKindError(str(address), "standalone") from error
-            reasons.append(f"{host}:{port}: {'no answer in time' if isinstance(error, TimeoutError) else reason_of(error)}")
+            reason = "no answer in time" if isinstance(error, TimeoutError) else address.hide(reason_of(error))
+            reasons.append(f"{host}:{port}: {reason}")
             continue
         hosts.remove((host, port))
         hosts.insert(0, (host, port))
