@@ -14,9 +14,11 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any, Final, Literal, Self, TextIO, get_args
 
 import structlog
@@ -29,6 +31,8 @@ from toril.telemetry.redaction import redact_item, redact_text, redact_traceback
 
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+
+_Triple = tuple[type[BaseException], BaseException, TracebackType | None]
 
 _HANDLER_NAME: Final = "toril"
 
@@ -115,10 +119,15 @@ class Logger:
 
     def _log(self, level: int, event: str, fields: dict[str, object]) -> None:
         if self._logger.isEnabledFor(level):
-            exc_info: Any = fields.pop("exc_info", None)  # bool, exception or triple, as logging takes them
+            error = _triple(fields.pop("exc_info", None))
             message = LogEvent(event, {**current_log_fields(), **self._fields, **fields})
             # 3: the line to name is that of the caller of debug(), info()…
-            self._logger.log(level, message, exc_info=exc_info, stacklevel=3)
+            path, line, function, _ = self._logger.findCaller(stacklevel=3)
+            record = self._logger.makeRecord(self._logger.name, level, path, line, message, (), error, function)
+            if error is not None:
+                # What any formatter of the standard library prints instead of its own traceback, which would hide nothing.
+                record.exc_text = redact_traceback("".join(traceback.format_exception(error[1])).rstrip("\n"))
+            self._logger.handle(record)
 
 
 class JobLogger(Logger):
@@ -257,6 +266,12 @@ def _to_json(value: object, **_options: object) -> str:
 def _pair_value(value: object) -> str:
     text = value if isinstance(value, str) else redact_text(repr(value))
     return text if text and not any(char.isspace() or char in '"=' for char in text) else json.dumps(text, ensure_ascii=False)
+
+
+def _triple(exc_info: object) -> _Triple | None:
+    """An exception as a record holds it: of what logging takes (the exception, a triple, True for the one that is handled)."""
+    error = exc_info if isinstance(exc_info, BaseException) else exc_info[1] if isinstance(exc_info, tuple) else sys.exc_info()[1]
+    return (type(error), error, error.__traceback__) if exc_info and isinstance(error, BaseException) else None
 
 
 def _level_number(level: LogLevel) -> int:
