@@ -64,7 +64,7 @@ OTHERS: Final[tuple[tuple[str, tuple[type, ...]], ...]] = (
 
 
 NEVER_MADE: Final = frozenset(
-    "Application Job JobNode QueueModule ScheduleModule ConfigModule SchedulerRegistry ModuleRef WorkerFactory SettingsSection "
+    "Application Job SyncJob JobNode QueueModule ScheduleModule ConfigModule SchedulerRegistry ModuleRef WorkerFactory SettingsSection "
     "TorilSettings Test TestingModule TestingModuleBuilder QueueSpy DeadLetters JobSchedulers".split()
 )
 """Classes whose objects are handed out, injected or subclassed, so that nobody needs to know how they are made."""

@@ -32,6 +32,7 @@
     ├── ParentError                        a job that can't become the child of the one that it names
     ├── QueueClosedError                   used after close()
     ├── WrongLoopError                     used from another event loop than its own       (also a RuntimeError)
+    ├── SyncCallError                      a call of `job.sync` that can't be carried out          (also a RuntimeError)
     ├── QueueBusyError                     the queue is not in a state in which it could be removed
     ├── ClaimObstructedError               a key of the queue keeps its workers from claiming
     ├── JobError                           one job of one queue
@@ -357,8 +358,20 @@ class WrongLoopError(TorilError, RuntimeError):
     def __str__(self) -> str:
         return (
             f"The connection to {self.server} belongs to another event loop than the one that runs here. Don't use asyncio.run() in a "
-            "thread for a job or queue: make the handler `async def`, and give what blocks to asyncio.to_thread()."
+            "thread for a job or queue: call job.sync.update_progress(…) and its like there, or make the handler `async def`, and give "
+            "what blocks to asyncio.to_thread()."
         )
+
+
+class SyncCallError(TorilError, RuntimeError):
+    """A call of `job.sync` that can't be carried out, or was given up; `call` names it."""
+
+    def __init__(self, call: str, reason: str) -> None:
+        super().__init__(call, reason)
+        self.call, self.reason = call, reason
+
+    def __str__(self) -> str:
+        return f"job.sync.{self.call}: {self.reason}"
 
 
 class QueueClosedError(TorilError):

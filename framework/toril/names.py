@@ -71,6 +71,7 @@ from toril.queues.job_def import JobDef
 from toril.queues.job_schedulers import ScheduleRule
 from toril.queues.options import Backoff, Deduplication, JobOptions, KeepJobs, QueueOptions, RateLimit, custom, exponential, fixed
 from toril.queues.queue import Queue
+from toril.queues.sync_job import SyncJob
 from toril.telemetry.logs import JobLogger, configure_logging, get_logger
 from toril.worker.options import WorkerOptions
 from toril.worker.processor import Handler, handler
@@ -119,6 +120,7 @@ __all__ = [
     "SchedulerRegistry",
     "Scope",
     "SettingsSection",
+    "SyncJob",
     "SystemClock",
     "Token",
     "TorilError",

@@ -50,6 +50,7 @@ class ReportProcessor:
     def render(self, job: Job[Any, dict[str, Any]]) -> dict[str, Any]:
         self._counter.count += 1
         self._log.warning("rendered")
+        job.sync.log("rendered")
         fields = current_log_fields()
         return {"pid": os.getpid(), "count": self._counter.count, "initialised": self._counter.was_initialised, "job": fields["job_id"]}
 

@@ -88,6 +88,16 @@ async def report(job: Job[Any, Any]) -> None:
     await job.update_data({"n": 2})
 
 
+def report_sync(job: Job[Any, Any]) -> int:
+    job.sync.update_progress({"done": 50})
+    job.sync.update_data({"n": 2})
+    return job.sync.log("half of it")
+
+
+async def report_sync_on_the_loop(job: Job[Any, Any]) -> None:
+    job.sync.log("never")
+
+
 def burn(job: Job[Any, Any]) -> int:
     """Two seconds of pure Python."""
     ends_at = time.process_time() + 2

@@ -116,6 +116,26 @@ async def test_a_result_that_does_not_fit_fails_the_job_for_good(queue: Queue) -
     assert "Area" in (found.failed_reason or "")
 
 
+async def test_a_plain_function_reports_from_the_child_too(queue: Queue) -> None:
+    job = await queue.add("report", {"n": 1})
+    worker = Worker(queue, [handler(functions.report_sync, "report", executor=PROCESS)])
+    heard = heard_by(worker, "progress")
+    async with worker:
+        await worker.wait_until_idle()
+        await worker.listeners.wait_until_quiet()
+    found = await queue.get_job(job.id)
+    assert heard == [{"done": 50}]
+    assert (found.progress, found.data, found.return_value) == ({"done": 50}, {"n": 2}, 1)
+    assert (await found.get_logs()).rows == ["half of it"]
+
+
+async def test_a_coroutine_in_a_child_is_told_to_await(queue: Queue) -> None:
+    job = await queue.add("report")
+    async with Worker(queue, [handler(functions.report_sync_on_the_loop, "report", executor=PROCESS)]) as worker:
+        await worker.wait_until_idle()
+    assert "write `await job.log(…)` there" in str((await queue.get_job(job.id)).failed_reason)
+
+
 async def test_progress_rows_of_the_log_and_new_data_come_from_the_child(queue: Queue, capfd: pytest.CaptureFixture[str]) -> None:
     job = await queue.add("report", {"n": 1})
     worker = Worker(queue, [handler(functions.report, "report", executor=PROCESS)])
@@ -355,6 +375,7 @@ async def test_a_child_has_a_container_of_its_own(
         assert first["pid"] != os.getpid()
         assert first["initialised"]
         assert first["job"] == jobs[0].id
+        assert (await jobs[0].get_logs()).rows == ["rendered"]
         if first["pid"] == second["pid"]:
             assert {first["count"], second["count"]} == {1, 2}
         assert destroyed.read_text(encoding="utf-8").split()[0] in (str(first["pid"]), str(second["pid"]))

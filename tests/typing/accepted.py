@@ -52,6 +52,13 @@ ANY = JobDef("any")
 CURRENCY = Token[str]("CURRENCY")
 
 
+def report(job: Job[Order, Receipt]) -> Receipt:
+    job.sync.update_progress({"done": 1})
+    job.sync.update_data(Order(number=2))
+    assert_type(job.sync.log("half of it"), int)
+    return Receipt(paid=True)
+
+
 # ── methods ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

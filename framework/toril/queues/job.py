@@ -17,6 +17,7 @@ from toril.queues.option_values import moment, stored_options, waiting_from
 from toril.queues.options import JobOptions
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, DATA_DEPTH, PayloadType, check_size
 from toril.queues.states import JobState
+from toril.queues.sync_job import SyncJob
 from toril.wire.codec import JobRecord, check_readable, from_json_or, shortened, to_json
 
 if TYPE_CHECKING:
@@ -256,6 +257,14 @@ class Job(JobChildren, Generic[DataT, ResultT]):
         character (a lone surrogate) is written as its code. Raises JobNotFoundError.
         """
         return await self.queue.commands.add_log(self.id, shortened(row), self.options.keep_logs or 0)
+
+    @property
+    def sync(self) -> SyncJob[DataT]:
+        """`update_progress`, `update_data`, `log` and `extend_lock` for handlers that are a plain `def`, in threads and child processes.
+
+        `job.sync.update_progress(50)` blocks its thread until that is done.
+        """
+        return SyncJob(self)
 
     async def get_logs(self, start: int = 0, end: int = -1, *, ascending: bool = True) -> JobLogs:
         """Rows `start` to `end` (both included; negative ones count from the end), oldest first unless `ascending` is False."""

@@ -106,6 +106,7 @@ class Queue(
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._server = server
         self._commands = None if server is None else QueueCommands(server, self.keys)
         self._results: Results | None = None
@@ -122,6 +123,11 @@ class Queue(
             )
 
     # ── open and close ────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that opened it, and that its connections belong to; None before `open`."""
+        return self._loop
 
     @property
     def server(self) -> Server:
@@ -154,6 +160,8 @@ class Queue(
         async with self._opening:
             if self._is_closed:
                 raise QueueClosedError(f"queue {self.name!r}")
+            if self._loop is None or self._loop.is_closed():
+                self._loop = asyncio.get_running_loop()
             if self._server is None:
                 self._server = await self._stack.enter_async_context(open_server(self._url))
                 self._commands = QueueCommands(self._server, self.keys)
@@ -206,7 +214,7 @@ class Queue(
         return f"<Queue {self.keys.qualified_name}>"
 
     async def _use(self) -> QueueCommands:
-        if self._commands is None:
+        if self._commands is None or self._loop is None or self._loop.is_closed():
             await self.open()
         commands = self.commands
         if self._max_events is not None:

@@ -122,6 +122,7 @@ async def _serve(pipe: _Pipe) -> None:
     try:
         entry: Entry = imported(start["entry"])
         async with entry(ChildStart(from_json(start["told"]), start["queue"], start["prefix"], start["url"])) as served:
+            await served.queue.open()
             pipe.send("ready")
             is_ready = True
             await _serve_jobs(pipe, messages, served)
