@@ -65,4 +65,5 @@ def _bare_number(value: object) -> str:
 
 
 def _no_duration(value: object) -> str:
-    return _bare_number(value) if isinstance(value, (int, float)) else f"not a duration: {_EXAMPLES}"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return _bare_number(value) if is_number else f"not a duration: {_EXAMPLES}"

@@ -133,7 +133,7 @@ class UnusablePayloadTypeError(ConfigurationError):
 
     def __init__(self, model: str, reason: str) -> None:
         super().__init__(model, reason)
-        self.model, self.reason = model, reason
+        self.model, self.reason = model, reason.rstrip(".")
 
     def __str__(self) -> str:
         return (
@@ -167,7 +167,7 @@ class InvalidRedisUrlError(ConfigurationError):
 
     def __init__(self, safe_url: str, reason: str) -> None:
         super().__init__(safe_url, reason)
-        self.safe_url, self.reason = safe_url, reason
+        self.safe_url, self.reason = safe_url, reason.rstrip(".")
 
     def __str__(self) -> str:
         return (
@@ -390,7 +390,7 @@ class ClaimObstructedError(TorilError):
 
     def __init__(self, queue: str, problem: str) -> None:
         super().__init__(queue, problem)
-        self.queue, self.problem = queue, problem
+        self.queue, self.problem = queue, problem.rstrip(".")
 
     def __str__(self) -> str:
         return (
@@ -415,7 +415,7 @@ class QueueBusyError(TorilError):
 
     def __init__(self, queue: str, reason: str) -> None:
         super().__init__(queue, reason)
-        self.queue, self.reason = queue, reason
+        self.queue, self.reason = queue, reason.rstrip(".")
 
     def __str__(self) -> str:
         return f"queue {self.queue!r} can't be obliterated: {self.reason}. Pause it and let its jobs end, or use force=True."

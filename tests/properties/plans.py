@@ -22,12 +22,15 @@ WAYS: Final = st.tuples(
     ),
     KEEP,
 )
-JOBS: Final = st.builds(
-    JobOptions,
-    delay=st.sampled_from([None, None, "2s", "40s"]),
-    priority=st.sampled_from([None, None, 1, 5]),
-    lifo=st.sampled_from([None, None, True]),
-    job_id=st.sampled_from([None, None, None, "a", "b"]),
+_IDS: Final = st.sampled_from([None, None, None, "a", "b"])
+JOBS: Final = st.one_of(
+    st.builds(
+        JobOptions,
+        delay=st.sampled_from([None, None, "2s", "40s"]),
+        priority=st.sampled_from([None, None, 1, 5]),
+        job_id=_IDS,
+    ),
+    st.builds(JobOptions, lifo=st.sampled_from([None, True]), job_id=_IDS),
 )
 DEDUPLICATED: Final = st.builds(
     JobOptions,

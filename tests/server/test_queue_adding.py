@@ -176,7 +176,7 @@ async def test_an_id_that_exists_adds_nothing(queue: Queue, bench: Bench) -> Non
 @pytest.mark.parametrize(
     ("name", "data", "fields", "error", "says"),
     [
-        ("n", {"x": object()}, {}, NotJsonError, r"\$\.x is a object"),
+        ("n", {"x": object()}, {}, NotJsonError, r"\$\.x is of type object"),
         ("n", {"x": float("nan")}, {}, NotJsonError, r"\$\.x is nan"),
         ("n", {"x": "\ud800"}, {}, NotJsonError, r"\$\.x"),
         ("n", "x" * 99, {"size_limit": 100}, PayloadTooLargeError, "has 101 bytes, and its size_limit is 100"),

@@ -96,3 +96,9 @@ def test_the_failure_of_a_job_names_it_once() -> None:
     assert str(failed) == "job 1 of queue 'emails' failed: it ran longer than its timeout of 5s"
     other = JobFailedError("1", "emails", str(JobTimeoutError("11", "emails", 5_000)))
     assert str(other) == "job 1 of queue 'emails' failed: job 11 of queue 'emails' ran longer than its timeout of 5s"
+
+
+@pytest.mark.parametrize("written", [None, True, {"ms": 5}])
+def test_what_is_no_number_either_is_shown_what_to_write(written: Any) -> None:  # noqa: ANN401 -- wrong on purpose
+    with pytest.raises(InvalidDurationError, match=r'not a duration: write for example "250ms", "5s" or "1h30m"$'):
+        to_ms(written, "delay")

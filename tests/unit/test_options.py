@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from toril.errors import InvalidDurationError, InvalidOptionError
+from toril.queues.flows import flow_job
 from toril.queues.options import (
     NO_OPTIONS,
     Backoff,
+    Deduplication,
     JobOptionFields,
     JobOptions,
     KeepJobs,
@@ -21,6 +23,7 @@ from toril.queues.options import (
     fixed,
     keep_text,
 )
+from toril.queues.queue import Queue
 
 
 def test_every_option_may_be_given_as_a_keyword_of_add() -> None:
@@ -38,6 +41,8 @@ def test_every_option_may_be_given_as_a_keyword_of_add() -> None:
         ({"priority": -1}, "priority", "0 or more"),
         ({"priority": 1.0}, "priority", "a whole number"),
         ({"lifo": 1}, "lifo", "True or False"),
+        ({"lifo": True, "priority": 2}, "lifo", "beside priority, since that decides when the job runs"),
+        ({"lifo": True, "delay": "5s"}, "lifo", "beside delay, since the job takes its place in line when its time has come"),
         ({"timeout": timedelta(0)}, "timeout", "leave the option out"),
         ({"backoff": 5_000}, "backoff", 'fixed("5s")'),
         ({"backoff": "5s"}, "backoff", 'fixed("5s")'),
@@ -51,6 +56,7 @@ def test_every_option_may_be_given_as_a_keyword_of_add() -> None:
         ({"timestamp": datetime(2026, 1, 1)}, "timestamp", "time zone"),  # noqa: DTZ001 -- that is what is refused
         ({"timestamp": 1_700_000_000_000}, "timestamp", "datetime"),
         ({"job_id": 12}, "job_id", '"order-12"'),
+        ({"job_id": b"12"}, "job_id", 'an id is text, such as "order-7"'),
         ({"job_id": "12"}, "job_id", '"order-12"'),
         ({"job_id": "-3"}, "job_id", "the server gives"),
         ({"job_id": "0"}, "job_id", "the server gives"),
@@ -175,3 +181,30 @@ def test_a_registered_queue_keeps_a_bounded_number_of_ended_jobs() -> None:
 def test_a_queue_refuses_bad_names(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidOptionError):
         QueueOptions(**fields)
+
+
+def test_the_last_one_is_kept_without_a_time_to_live() -> None:
+    with pytest.raises(InvalidOptionError, match=r"no ttl bounds that: leave out one of the two") as caught:
+        Deduplication("d", ttl="5s", keep_last_if_active=True)
+    assert caught.value.option == "deduplication.ttl"
+
+
+@pytest.mark.parametrize("place", [{"priority": 2}, {"delay": "5s"}])
+def test_lifo_is_refused_where_one_call_says_what_decides_instead(place: dict[str, Any]) -> None:
+    queue = Queue("q", url="redis://localhost:1")
+    first = JobOptions(lifo=True)
+    calls: list[dict[str, Any]] = [{"lifo": True, **place}, {"options": first, **place}, {"options": JobOptions(**place), "lifo": True}]
+    for said in calls:
+        with pytest.raises(InvalidOptionError, match=r"lifo=True: it means nothing beside"):
+            queue.job("a", **said)
+        with pytest.raises(InvalidOptionError, match=r"lifo=True: it means nothing beside"):
+            flow_job("a", queue="q", **said)
+
+
+def test_lifo_means_nothing_where_defaults_say_what_decides_instead() -> None:
+    queue = Queue("q", url="redis://localhost:1", default_job_options=JobOptions(lifo=True, timeout="5s"))
+    queue.register_payload("a", has_timeout=True)
+    job = queue.encode(queue.job("a", priority=2), 0)
+    assert (job.priority, job.lifo, b"timeout" in job.opts) == (2, True, False)
+    assert JobOptions(lifo=True, priority=0, delay="0s").lifo
+    assert JobOptions(lifo=False, priority=2).priority == 2

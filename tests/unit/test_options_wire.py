@@ -20,7 +20,8 @@ CASES: list[tuple[JobOptions, dict[str, Any]]] = [
     (JobOptions(backoff=fixed("5s")), {"backoff": {"type": "fixed", "delay": 5_000}}),
     (JobOptions(backoff=exponential("1s")), {"backoff": {"type": "exponential", "delay": 1_000, "jitter": 0.5, "maxDelay": 3_600_000}}),
     (JobOptions(backoff=custom("mine")), {"backoff": {"type": "mine"}}),
-    (JobOptions(delay="1m", priority=7, lifo=True), {"delay": 60_000, "priority": 7, "lifo": True}),
+    (JobOptions(delay="1m", priority=7), {"delay": 60_000, "priority": 7}),
+    (JobOptions(lifo=True), {"lifo": True}),
     (JobOptions(timeout="30s"), {"timeout": 30_000}),
     (JobOptions(remove_on_complete=True, remove_on_fail=False), {"removeOnComplete": True, "removeOnFail": False}),
     (JobOptions(remove_on_complete=100), {"removeOnComplete": 100}),
@@ -126,3 +127,10 @@ def test_reading_never_fails_and_what_was_read_can_be_written(wire: dict[str, An
 def test_a_keep_rule_that_lasts_longer_than_time_itself_is_read() -> None:
     options = stored_options(b'{"removeOnComplete":{"age":86400000000000},"delay":1e300}')
     assert isinstance(options.remove_on_complete, KeepJobs)
+
+
+def test_what_our_own_calls_refuse_together_is_read_where_node_wrote_it() -> None:
+    read = stored_options(b'{"lifo":true,"priority":2,"delay":5,"de":{"id":"d","ttl":5,"keepLastIfActive":true}}')
+    assert (read.lifo, read.priority, read.delay_ms) == (True, 2, 5)
+    assert read.deduplication is not None
+    assert (read.deduplication.ttl_ms, read.deduplication.keep_last_if_active) == (5, True)

@@ -49,7 +49,7 @@ class FleetMetadata:
 
 @explained("@on_global_queue_added")
 def on_global_queue_added(queue: str | None = None) -> Callable[[MethodT], MethodT]:
-    """Called with a `AddedEvent` when a job has been stored."""
+    """Called with an `AddedEvent` when a job has been stored."""
     return _hears(AddedEvent, queue)
 
 
@@ -67,7 +67,7 @@ def on_global_queue_delayed(queue: str | None = None) -> Callable[[MethodT], Met
 
 @explained("@on_global_queue_active")
 def on_global_queue_active(queue: str | None = None) -> Callable[[MethodT], MethodT]:
-    """Called with a `ActiveEvent` when a worker took a job."""
+    """Called with an `ActiveEvent` when a worker took a job."""
     return _hears(ActiveEvent, queue)
 
 

@@ -15,7 +15,7 @@ from toril.queues.drafts import MISSING, JobDraft, KnownName, Recipe, Recipes, d
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
 from toril.queues.listeners import Listeners
-from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, check_job_options
+from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, options_said
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
 from toril.telemetry.logs import get_logger
 from toril.wire.codec import JobRecord
@@ -234,11 +234,7 @@ class QueueAdding(Generic[DataT, ResultT]):
     def _draft(
         self, name: object, data: object, options: JobOptions | None, parent: Job[Any, Any] | None, fields: JobOptionFields
     ) -> JobDraft[Any, Any]:
-        check_job_options("options", options)
-        said = NO_OPTIONS if options is None else options
-        if fields:
-            said = JobOptions(**fields).merged_over(said)
-        draft = draft_of(name, data, said)
+        draft = draft_of(name, data, options_said(options, fields))
         if parent is None:
             return draft
         if not self.keys.shares_slot_with(parent.queue.keys):

@@ -142,7 +142,7 @@ class Recipes:
             result = PayloadType[Any](self._types[1], "result")
         options = options.merged_over(self._defaults)
         if known.has_timeout:
-            options = replace(options, timeout=None)
+            options = options.without_timeout()
         return Recipe(payload, result, options, encode_job_options(options), definition)
 
 

@@ -28,7 +28,7 @@ from toril.queues.job import Job
 from toril.queues.job_def import JobDef
 from toril.queues.opening import ADDRESS, open_server, prefix_or_default
 from toril.queues.option_checks import check_whole
-from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, check_job_options
+from toril.queues.options import JobOptionFields, JobOptions, options_said
 from toril.queues.queue import Queue
 from toril.wire.connection import Server
 from toril.wire.jobs import FlowNode, NewJob
@@ -66,11 +66,7 @@ def flow_job(
         prefix: of that queue; not set: the producer's.
         children: the jobs that must end before it runs.
     """
-    check_job_options("options", options)
-    said = NO_OPTIONS if options is None else options
-    if fields:
-        said = JobOptions(**fields).merged_over(said)
-    return FlowJob(queue, draft_of(name, data, said), prefix, tuple(children))
+    return FlowJob(queue, draft_of(name, data, options_said(options, fields)), prefix, tuple(children))
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,8 @@ def check_timestamp(value: object) -> None:
 def check_job_id(value: object) -> None:
     """Refuse ids that would be taken for an automatic one, or whose key would be one of the queue's own (wire §2.3)."""
     if not isinstance(value, str):
-        raise InvalidOptionError("job_id", value, f'an id is text: write "{value}" with something in front, such as "order-{value}"')
+        fix = f': write "{value}" with something in front, such as "order-{value}"' if type(value) is int else ', such as "order-7"'
+        raise InvalidOptionError("job_id", value, f"an id is text{fix}")
     if _NUMBER.fullmatch(value):
         raise InvalidOptionError("job_id", value, f'whole numbers are the ids that the server gives: write for example "order-{value}"')
     if value in RESERVED_JOB_IDS or value.startswith(_FAMILIES_OF_KEYS):

@@ -162,7 +162,7 @@ class Deduplication:
     replace: bool = False
     """A job that waits for its time gives way to the new one; one that may run already doesn't."""
     keep_last_if_active: bool = False
-    """While the other one runs, the newest is kept, and added when that has ended. `ttl` means nothing then."""
+    """While the other one runs, the newest is kept, and added when that has ended. No `ttl` goes with it."""
     reschedule: bool = False
     """A job that is kept out gives its delay to the one that stands for it, if that still waits for its time."""
 
@@ -177,6 +177,9 @@ class Deduplication:
             raise InvalidOptionError("deduplication.ttl", self.ttl, "a time to live is longer than nothing; leave it out for no end")
         if self.extend and self.ttl is None:
             raise InvalidOptionError("deduplication.extend", True, "there is no ttl that could be extended")
+        if self.keep_last_if_active and self.ttl is not None:
+            reason = "with keep_last_if_active the other one stands until it has ended, and no ttl bounds that: leave out one of the two"
+            raise InvalidOptionError("deduplication.ttl", self.ttl, reason)
         if self.reschedule and self.replace:
             raise InvalidOptionError("deduplication.reschedule", True, "with replace the new job takes the other's place anyway")
 
@@ -239,7 +242,7 @@ class JobOptions:
     priority: int | None = None
     """1 runs before 2, and so on up to 2,097,151; jobs without one (or with 0) run before all of these."""
     lifo: bool | None = None
-    """Run it before those that wait already. Means nothing together with `delay` or `priority`."""
+    """Run it before those that wait already. Refused beside `delay` or `priority`; where these come from defaults, it means nothing."""
     timeout: Duration | None = None
     """How long one attempt may run before its handler is cancelled and the attempt counts as failed."""
     expires_in: Duration | None = None
@@ -278,6 +281,8 @@ class JobOptions:
         check_flag("lifo", self.lifo)
         check_timestamp(self.timestamp)
         check_duration(self, "delay")
+        if self.lifo:
+            _check_lifo(self)
         check_duration(self, "timeout")
         check_duration(self, "expires_in")
         if self.timeout_ms == 0:
@@ -337,12 +342,25 @@ class JobOptions:
             put(options, name, value)
         return options
 
+    def without_timeout(self) -> JobOptions:
+        """The same, without a timeout."""
+        return JobOptions.unchecked(dict(zip(_FIELDS, _values_of(self), strict=True)) | {"timeout": None})
+
     def said(self) -> dict[str, Any]:
         """The options that are set, by their names."""
         return {name: value for name, value in zip(_FIELDS, _values_of(self), strict=True) if value is not None}
 
     def __repr__(self) -> str:
         return f"JobOptions({', '.join(f'{name}={value!r}' for name, value in self.said().items())})"
+
+
+def _check_lifo(options: JobOptions) -> None:
+    for name, value, why in (
+        ("priority", options.priority, "that decides when the job runs"),
+        ("delay", options.delay_ms, "the job takes its place in line when its time has come"),
+    ):
+        if value:
+            raise InvalidOptionError("lifo", True, f"it means nothing beside {name}, since {why}: leave out one of the two")
 
 
 def _check_failure_flags(options: JobOptions) -> None:
@@ -356,6 +374,22 @@ def check_job_options(name: str, value: object) -> None:
     """Refuse what is neither None nor JobOptions, a dict of them above all."""
     if value is not None and not isinstance(value, JobOptions):
         raise InvalidOptionError(name, value, "write JobOptions(attempts=3, …)")
+
+
+def options_said(options: JobOptions | None, fields: JobOptionFields) -> JobOptions:
+    """The options of one call: its keywords, laid over `options`.
+
+    Raises:
+        InvalidOptionError: of either, or both together.
+    """
+    check_job_options("options", options)
+    said = NO_OPTIONS if options is None else options
+    if not fields:
+        return said
+    merged = JobOptions(**fields).merged_over(said)
+    if merged.lifo:
+        _check_lifo(merged)
+    return merged
 
 
 _FIELDS: Final = tuple(JobOptions.__dataclass_fields__)

@@ -275,7 +275,7 @@ def _find_culprit(root: object) -> tuple[str, str] | None:
                 plain = _plain(value)
                 pydantic_core.to_json(plain)
             except Exception:  # noqa: BLE001 -- any failure of a user's object to be written is the answer here
-                return path, f"is a {type(value).__name__}, which JSON can't hold"
+                return path, f"is of type {type(value).__name__}, which JSON can't hold"
             if _children(plain) is not None:  # a model: what is in it has a path, too
                 stack.append((path, plain, parents))
             continue

@@ -1,0 +1,20 @@
+"""The texts of errors read as sentences, whatever the part that somebody else wrote ends in."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from toril import errors
+from toril.errors import TorilError
+
+CLASSES = [each for each in vars(errors).values() if inspect.isclass(each) and issubclass(each, TorilError)]
+TELLING = [each for each in CLASSES if any("__init__" in vars(base) for base in each.__mro__ if issubclass(base, TorilError))]
+
+
+@pytest.mark.parametrize("error", TELLING, ids=lambda error: error.__name__)
+def test_a_reason_that_ends_in_a_full_stop_makes_no_two_of_them(error: type[TorilError]) -> None:
+    hints = [str(each.annotation) for each in inspect.signature(error).parameters.values()]
+    told = [7 if "int" in hint else ["it broke."] if "Sequence" in hint else "it broke." for hint in hints]
+    assert ".." not in str(error(*told))
