@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Final
 
+from toril import calls
 from toril.wire.codec import shortened
 
 _OURS: Final = f"{Path(__file__).parents[1]}{os.sep}"
@@ -29,5 +30,5 @@ def stack_of(error: BaseException) -> str:
         part = parts.pop()
         parts += [other for other in (part.__cause__, part.__context__, *(part.exceptions or ())) if other is not None]
         ours = next((n for n, frame in enumerate(part.stack) if not frame.filename.startswith(_OURS)), 0)  # 0: it is all ours
-        del part.stack[:ours]
+        part.stack[:] = [frame for frame in part.stack[ours:] if frame.filename != calls.__file__]  # what only passes calls on
     return shortened("".join(told.format()))
