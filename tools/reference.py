@@ -228,6 +228,12 @@ def public(module: Any, kind: type = object) -> list[type]:  # noqa: ANN401 -- a
     return [each for each in found if issubclass(each, kind) and not each.__name__.startswith("_")]
 
 
+def in_order(tree: Any) -> list[type]:  # noqa: ANN401 -- a module
+    """The errors of a module in the order in which its docstring draws them."""
+    drawn = re.findall(r"\w+", inspect.getdoc(tree) or "")
+    return sorted(public(tree, BaseException), key=lambda cls: drawn.index(cls.__name__))
+
+
 def section_of(name: str, of: object) -> str:
     """Under which heading a name of `toril` stands."""
     if name in VALUES:
@@ -256,7 +262,7 @@ def page() -> str:
     for cls in public(events):
         parts += entry(cls, cls.__name__)
     parts.append("## Errors: `toril.errors`\n")
-    parts += [f"- `{cls.__name__}({cls.__bases__[0].__name__})`: {read_doc(cls).line}" for cls in public(errors, BaseException)]
+    parts += [f"- `{cls.__name__}({cls.__bases__[0].__name__})`: {read_doc(cls).line}" for cls in in_order(errors)]
     parts.append("\n## What is found in the modules before anything is made: `toril.di`, `toril.modules.errors`\n")
     parts += [f"- `{cls.__name__}`: {read_doc(cls).line}" for each in (di_errors, module_errors) for cls in public(each, BaseException)]
     return "\n".join(parts) + "\n"

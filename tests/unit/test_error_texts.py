@@ -18,3 +18,14 @@ def test_a_reason_that_ends_in_a_full_stop_makes_no_two_of_them(error: type[Tori
     hints = [str(each.annotation) for each in inspect.signature(error).parameters.values()]
     told = [7 if "int" in hint else ["it broke."] if "Sequence" in hint else "it broke." for hint in hints]
     assert ".." not in str(error(*told))
+
+
+def test_every_error_has_one_address_and_its_place_in_the_tree() -> None:
+    assert {error.__name__ for error in CLASSES} == set(errors.__all__)
+    assert {error.__module__ for error in CLASSES} == {"toril.errors"}
+    drawn = {
+        line.replace("│", "").replace("├── ", "").replace("└── ", "").split()[0]
+        for line in (errors.__doc__ or "").splitlines()
+        if line.strip()
+    }
+    assert set(errors.__all__) <= drawn
