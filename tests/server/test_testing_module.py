@@ -208,8 +208,13 @@ async def test_something_unknown_is_told_with_what_is_near() -> None:
     async with await application().compile() as t:
         with pytest.raises(NotFound):
             t.get(FakeMailer)
-        with pytest.raises(NotFound, match="mails"):
-            t.queue("mail")
+        for ask in (t.queue, t.app.queue):
+            with pytest.raises(NotFound, match=r"queue 'mail' is not registered; did you mean 'mails'\?"):
+                ask("mail")
+            with pytest.raises(
+                NotFound, match=r"queue 'orders' is not registered: add QueueModule\.register_queue\('orders'\) to the imports"
+            ):
+                ask("orders")
 
 
 # ── drain ─────────────────────────────────────────────────────────────────────────────────────────────────────

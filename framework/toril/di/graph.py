@@ -35,7 +35,7 @@ from toril.di.providers import ClassProvider, Scope
 from toril.di.render import Adviser
 from toril.di.scanner import ModuleScanner, Node
 from toril.di.scopes import decide_scopes, job_chain
-from toril.di.tokens import token_name
+from toril.di.tokens import HintingToken, token_name
 from toril.spelling import near
 
 
@@ -86,7 +86,9 @@ class Graph:
         return self._linker.hints(token, node)
 
     def near_tokens(self, token: object) -> tuple[str, ...]:
-        """Names that look like that of a token which no module provides."""
+        """What somebody may have meant by a token that no module provides."""
+        if isinstance(token, HintingToken) and not isinstance(token, type) and (hint := token.unresolved_hint(self.by_token.keys())):
+            return (hint,)
         close = near(token_name(token), [token_name(known) for known in self.by_token])
         return (f"did you mean {' or '.join(close)}?",) if close else ()
 
