@@ -20,8 +20,8 @@ from typing import Any, Final
 from tests.chaos import jobs as kinds
 from tests.chaos.jobs import LETTERS, WORK, Added
 from tests.chaos.ledger import all_jobs, judge, read_runs
-from tests.chaos.storm import Storm
-from tests.chaos.worker import LOCK_MS, STALLED_MS
+from tests.chaos.storm import WORKERS, Storm
+from tests.chaos.worker import CONCURRENCY, LOCK_MS, STALLED_MS
 from tests.invariants import check_invariants
 from tests.proxy import Proxy
 from tests.servers import one_server
@@ -31,7 +31,7 @@ from toril.queues.flows import FlowProducer, flow_job
 from toril.queues.job_schedulers import ScheduleRule
 from toril.queues.queue import Queue
 from toril.testing import eventually
-from toril.wire.connection import Server
+from toril.wire.connection import CONNECT_TIMEOUT_MS, LONGEST_PAUSE_MS, REPLY_TIMEOUT_MS, Server
 
 JOBS_PER_MINUTE: Final = 2_000
 PREFIX: Final = "storm"
@@ -41,8 +41,22 @@ CANCELLED: Final = 0.5
 
 RECOVERY_S: Final = (max(LOCK_MS, STALLED_MS) + STALLED_MS) / 1_000
 """Within which a job runs again whose worker died."""
-BOUND_S: Final = RECOVERY_S + 26
-"""How long all may take to end after the storm: besides, workers start, a reply that never comes is waited for (10 s), long jobs run."""
+LOST_REPLY_S: Final = (REPLY_TIMEOUT_MS + CONNECT_TIMEOUT_MS + LONGEST_PAUSE_MS) / 1_000
+"""How long an outcome, or a claim, may hang on a connection that died without a word, until it has been sent on another one."""
+WORK_S: Final = 8
+"""How long one job may take from its first claim to its end: four attempts of up to 1 s, with 200 ms and a poll between them."""
+BOUND_S: Final = RECOVERY_S + LOST_REPLY_S + WORK_S
+"""Within which all end after the storm that nothing else has to wait for."""
+MEAN_S: Final = 0.9
+"""For how long a job takes a slot, all its attempts together, on average over the kinds."""
+
+
+def bound_s(backlog: int) -> float:
+    """How long all may take to end where so many jobs still wait for a slot: on a busy machine killed workers take seconds to start
+    again, and the others don't keep up with what is added. Half as much again, since not all have their slots from the beginning."""
+    return BOUND_S + 1.5 * backlog * MEAN_S / (WORKERS * CONCURRENCY)
+
+
 SETTLE_S: Final = 120
 LOOK_S: Final = 10
 
@@ -146,12 +160,14 @@ async def _run(storm: Storm, server: Server, proxy: Proxy, log: Path, source: Ra
         raging = asyncio.create_task(storm.rage(pause_s, long_freeze=minutes >= 5))
         watching = asyncio.create_task(watch_invariants(server, found))
         await producer.run(round(minutes * JOBS_PER_MINUTE), minutes * 60)
-        for task in (raging, watching):
-            task.cancel()
+        storm.ends.set()  # not cancelled: a fault that is under way is mended by what caused it
+        watching.cancel()
         await asyncio.wait({raging, watching})
         found += [f"{task.get_name()}: {task.exception()!r}" for task in (raging, watching) if not task.cancelled() and task.exception()]
         await storm.calm()
         over = time.monotonic()
+        backlog = sum((await queue.get_job_counts("waiting", "prioritized", "delayed", "waiting-children")).values())
+        allowed_s = bound_s(backlog)
         for _ in range(SETTLE_S // LOOK_S):
             try:
                 await eventually(lambda: nothing_left(queue), timeout=f"{LOOK_S}s")
@@ -159,8 +175,8 @@ async def _run(storm: Storm, server: Server, proxy: Proxy, log: Path, source: Ra
             except AssertionError as left:
                 print(f"  left {time.monotonic() - over:.0f} s after the storm: {left.args[0] if left.args else ''}", flush=True)
         settled_s = time.monotonic() - over
-        if settled_s > BOUND_S:
-            found.append(f"it took {settled_s:.1f} s after the storm until all had ended, and may take {BOUND_S:.0f} s")
+        if settled_s > allowed_s:
+            found.append(f"it took {settled_s:.1f} s after the storm until all had ended, and may take {allowed_s:.0f} s")
         pending = [job.name for job in await queue.get_delayed()]
         if "tick" not in pending and not await _is_waiting(queue, "tick"):
             found.append("the schedule has no next run")
@@ -173,7 +189,7 @@ async def _run(storm: Storm, server: Server, proxy: Proxy, log: Path, source: Ra
         ledger = judge(producer.added, producer.maybe_added, ended, runs, told, storm.disturbed, server_was_away=storm.server_was_away)
     ledger.wrong += found
     print(ledger)
-    print(f"  all ended after the storm in                   {settled_s:.1f} s")
+    print(f"  all ended after the storm in                   {settled_s:.1f} s, of at most {allowed_s:.0f} ({backlog} were still waiting)")
     faults = [f"{count} x {fault}" for fault, count in storm.happened.most_common()]
     print("  faults: " + ", ".join([*faults, f"{proxy.cuts} x a command or its reply cut"]))
     for line in ledger.wrong[:50]:

@@ -53,6 +53,8 @@ class Storm:
         self.happened: Counter[str] = Counter()
         self.disturbed: dict[int, str] = {}
         self.server_was_away = False
+        self.ends = asyncio.Event()
+        """Set it, and `rage` returns once what it does is done."""
         self._server = server
         self._proxy = proxy
         self._prefix = prefix
@@ -68,11 +70,14 @@ class Storm:
         self._proxy.decide = at_random(self._source, 0.01, lambda command: turns(command) or adds(command) or flows(command))
 
     async def rage(self, pause_s: float, long_freeze: bool) -> None:
-        """Let one thing after the other go wrong, until cancelled."""
+        """Let one thing after the other go wrong, until `ends` is set."""
         if long_freeze:
             await self._freeze_server(20)
         while True:
-            await real_sleep(round(self._source.uniform(0.2, 2 * pause_s) * 1_000))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._source.uniform(0.2, 2 * pause_s)):
+                    await self.ends.wait()
+                    return
             [fault] = self._source.choices(list(FAULTS), list(FAULTS.values()))
             self.happened[fault] += 1
             await self._do(fault)

@@ -17,8 +17,10 @@ from toril.worker.worker import Worker
 LOCK_MS: Final = 3_000
 STALLED_MS: Final = 1_000
 
+CONCURRENCY: Final = 10
+
 OPTIONS: Final = WorkerOptions(
-    concurrency=10,
+    concurrency=CONCURRENCY,
     lock_duration=f"{LOCK_MS}ms",
     stalled_interval=f"{STALLED_MS}ms",
     max_stalled_count=1_000,  # in a storm a job may lose its worker again and again

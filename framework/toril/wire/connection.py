@@ -48,6 +48,9 @@ CONNECT_TIMEOUT_MS: Final = 3_000
 REPLY_TIMEOUT_MS: Final = 10_000
 """How long a plain command may take before its connection counts as broken."""
 
+LONGEST_PAUSE_MS: Final = 2_000
+"""Between two tries to reach the server."""
+
 SILENCE_MS: Final = 30_000
 """How long a channel may be silent before its server is asked whether it is still there, and how long it may take to answer."""
 
@@ -349,7 +352,7 @@ class Server:
             await real_sleep(next(pauses))
 
 
-def backoff_ms(first_ms: int = 50, cap_ms: int = 2_000) -> Iterator[int]:
+def backoff_ms(first_ms: int = 50, cap_ms: int = LONGEST_PAUSE_MS) -> Iterator[int]:
     """Pauses between tries to reach the server: doubled up to `cap_ms`, each shortened by up to half at random. Never ends."""
     pause = first_ms
     while True:
