@@ -69,7 +69,8 @@ from toril.queues.flows import FlowJob, FlowProducer, JobNode, flow_job
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
 from toril.queues.job_schedulers import ScheduleRule
-from toril.queues.options import Backoff, Deduplication, JobOptions, KeepJobs, QueueOptions, RateLimit, custom, exponential, fixed
+from toril.queues.option_parts import Backoff, Deduplication, KeepJobs, RateLimit, custom, exponential, fixed
+from toril.queues.options import JobOptions, QueueOptions
 from toril.queues.queue import Queue
 from toril.queues.sync_job import SyncJob
 from toril.telemetry.logs import JobLogger, configure_logging, get_logger

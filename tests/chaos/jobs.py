@@ -14,7 +14,8 @@ from random import Random
 from typing import Any, Final
 
 from toril.queues.job import Job
-from toril.queues.options import JobOptionFields, fixed
+from toril.queues.option_parts import fixed
+from toril.queues.options import JobOptionFields
 
 WORK: Final = "work"
 LETTERS: Final = "letters"

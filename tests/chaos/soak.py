@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from tests.servers import OwnServer, one_server
 from toril.queues.job import Job
-from toril.queues.options import KeepJobs
+from toril.queues.option_parts import KeepJobs
 from toril.queues.queue import Queue
 from toril.wire.connection import Server
 from toril.worker.options import WorkerOptions

@@ -24,7 +24,7 @@ from tests.proxy import Command, Cut, Proxy
 from toril.queues.flows import FlowProducer, flow_job
 from toril.queues.job import Job
 from toril.queues.job_schedulers import ScheduleRule
-from toril.queues.options import fixed
+from toril.queues.option_parts import fixed
 from toril.queues.queue import Queue
 from toril.testing.eventually import eventually
 from toril.wire.commands import shift_ttls

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from toril import Deduplication, JobOptions, KeepJobs, flow_job
 from toril.queues.flows import FlowJob
-from toril.queues.options import Backoff
+from toril.queues.option_parts import Backoff
 
 T = TypeVar("T")
 

@@ -9,7 +9,8 @@ from typing import Final
 from hypothesis import strategies as st
 
 from toril.queues.job_schedulers import ScheduleRule
-from toril.queues.options import NO_OPTIONS, Deduplication, JobOptions
+from toril.queues.option_parts import Deduplication
+from toril.queues.options import NO_OPTIONS, JobOptions
 
 NUMBERS: Final = st.integers(0, 60)
 """Chooses one of what there is: the n-th, counted round."""

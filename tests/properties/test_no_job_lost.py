@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from tests.proxy import Command, Proxy, at_random, is_command, is_script
 from tests.snapshot import delete_all
 from toril.queues.job import Job
-from toril.queues.options import fixed
+from toril.queues.option_parts import fixed
 from toril.queues.queue import Queue
 from toril.testing.eventually import eventually
 from toril.wire.connection import Server

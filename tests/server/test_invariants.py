@@ -14,7 +14,7 @@ from tests.key_space import KeySpace, read_key_space
 from tests.snapshot import Events
 from toril.queues.flows import FlowProducer, flow_job
 from toril.queues.job_schedulers import ScheduleRule
-from toril.queues.options import Deduplication
+from toril.queues.option_parts import Deduplication
 from toril.queues.queue import Queue
 from toril.testing.clock import FakeClock
 from toril.wire.connection import Server

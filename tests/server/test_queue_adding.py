@@ -28,7 +28,8 @@ from toril.errors import (
 from toril.queues.flows import FlowProducer, flow_job
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
-from toril.queues.options import JobOptions, exponential, fixed
+from toril.queues.option_parts import exponential, fixed
+from toril.queues.options import JobOptions
 from toril.queues.payloads import PayloadType
 from toril.queues.queue import Queue
 from toril.testing.clock import FakeClock

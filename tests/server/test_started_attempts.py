@@ -9,7 +9,7 @@ import pytest
 from tests.bench import T0, Bench
 from toril import Job, Queue, WaitingError, Worker, WorkerOptions
 from toril.errors import InvalidOptionError
-from toril.queues.options import RateLimit
+from toril.queues.option_parts import RateLimit
 from toril.testing import FakeClock
 from toril.wire.connection import Server
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toril.errors import InvalidDurationError, InvalidOptionError, UnknownBackoffError
 from toril.queues.backoff import LONGEST_WAIT_MS, BackoffStrategy, exponential_ms, fixed_ms, next_delay_ms
 from toril.queues.job import Job
-from toril.queues.options import Backoff, custom, exponential, fixed
+from toril.queues.option_parts import Backoff, custom, exponential, fixed
 from toril.queues.queue import Queue
 from toril.wire.codec import JobRecord
 

@@ -10,19 +10,8 @@ import pytest
 
 from toril.errors import InvalidDurationError, InvalidOptionError
 from toril.queues.flows import flow_job
-from toril.queues.options import (
-    NO_OPTIONS,
-    Backoff,
-    Deduplication,
-    JobOptionFields,
-    JobOptions,
-    KeepJobs,
-    QueueOptions,
-    custom,
-    exponential,
-    fixed,
-    keep_text,
-)
+from toril.queues.option_parts import Backoff, Deduplication, KeepJobs, custom, exponential, fixed, keep_text
+from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, QueueOptions
 from toril.queues.queue import Queue
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toril.queues.option_parts import Backoff, KeepJobs, custom, exponential, fixed
 from toril.queues.option_values import encode_job_options, moment, stored_options
-from toril.queues.options import NO_OPTIONS, Backoff, JobOptions, KeepJobs, custom, exponential, fixed
+from toril.queues.options import NO_OPTIONS, JobOptions
 from toril.wire.option_names import OptionValues, decode_options, encode_options
 
 CASES: list[tuple[JobOptions, dict[str, Any]]] = [

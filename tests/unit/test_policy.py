@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toril.queues.options import KeepJobs, exponential, fixed
+from toril.queues.option_parts import KeepJobs, exponential, fixed
 from toril.worker.policy import DEFAULT_STACK_TRACES, JobPolicy, Policies
 
 NOTHING_SAID = JobPolicy(

@@ -21,7 +21,8 @@ from toril.queues.backoff import BackoffStrategy
 from toril.queues.job_def import JobDef
 from toril.queues.listeners import LocalEvent
 from toril.queues.option_checks import check_job_name, check_whole
-from toril.queues.options import OF_JOBS, JobOptions, RateLimit
+from toril.queues.option_parts import RateLimit
+from toril.queues.options import OF_JOBS, JobOptions
 from toril.worker.options import WorkerOptions
 from toril.worker.processor import ExecutorName, check_executor
 

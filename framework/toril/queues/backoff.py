@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from toril.durations import Duration, to_ms
 from toril.errors import InvalidOptionError, UnknownBackoffError
-from toril.queues.options import Backoff
+from toril.queues.option_parts import Backoff
 
 if TYPE_CHECKING:
     from toril.queues.job import Job

@@ -7,7 +7,7 @@ from datetime import timedelta
 from toril.durations import Duration, to_ms
 from toril.errors import InvalidOptionError
 from toril.queues.option_checks import check_whole
-from toril.queues.options import RateLimit
+from toril.queues.option_parts import RateLimit
 from toril.wire.commands import QueueCommands
 
 

@@ -9,8 +9,9 @@ from toril.clock import Clock
 from toril.durations import Duration, to_ms
 from toril.errors import JobNotFoundError
 from toril.queues.listeners import Listeners
+from toril.queues.option_parts import KeepJobs, keep_text
 from toril.queues.option_values import stored_options
-from toril.queues.options import JobOptions, KeepJobs, keep_text
+from toril.queues.options import JobOptions
 from toril.queues.states import JobState, state_key, state_of_key
 from toril.wire.commands import QueueCommands
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, cast
 
-from toril.queues.options import NO_OPTIONS, Backoff, Deduplication, JobOptions, KeepJobs
+from toril.queues.option_parts import Backoff, Deduplication, KeepJobs
+from toril.queues.options import NO_OPTIONS, JobOptions
 from toril.wire.codec import from_json_or, to_json
 from toril.wire.option_names import (
     BackoffValues,

@@ -27,7 +27,8 @@ from toril.queues.listeners import EventSource, Listeners
 from toril.queues.opening import ADDRESS, open_server, prefix_or_default
 from toril.queues.operations import QueueOperations
 from toril.queues.option_checks import check_whole
-from toril.queues.options import NO_OPTIONS, JobOptions, KeepJobs, check_job_options, check_keep_jobs
+from toril.queues.option_parts import KeepJobs, check_keep_jobs
+from toril.queues.options import NO_OPTIONS, JobOptions, check_job_options
 from toril.queues.results import Results, ResultWatch
 from toril.queues.type_arguments import type_arguments
 from toril.queues.upkeep import QueueUpkeep

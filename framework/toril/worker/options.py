@@ -10,7 +10,8 @@ from toril.calls import explained_class
 from toril.durations import Duration, optional_ms, to_ms
 from toril.errors import InvalidOptionError
 from toril.queues.backoff import BackoffStrategy
-from toril.queues.options import OF_JOBS, RateLimit
+from toril.queues.option_parts import RateLimit
+from toril.queues.options import OF_JOBS
 from toril.queues.payloads import DEFAULT_SIZE_LIMIT
 
 DEFAULT_CONCURRENCY = 10

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from toril.queues.option_parts import Backoff, KeepJobs, keep_text
 from toril.queues.option_values import stored_expiry_ms, stored_options
-from toril.queues.options import NO_OPTIONS, Backoff, JobOptions, KeepJobs, keep_text
+from toril.queues.options import NO_OPTIONS, JobOptions
 
 _CACHE_SIZE: Final = 1_000
 
