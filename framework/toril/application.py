@@ -31,7 +31,7 @@ from toril.di.places import Namespace
 from toril.durations import Duration, optional_ms, to_ms
 from toril.errors import QueueClosedError
 from toril.modules.checks import check_processors, check_undecorated
-from toril.modules.connections import close_queues, find, reach_server
+from toril.modules.connections import close_queues, find, reach_server, registered_queues
 from toril.modules.decorators import ProcessorFields
 from toril.modules.fleet import Fleet, check_fleet_listeners
 from toril.modules.handler_providers import handler_providers
@@ -40,7 +40,7 @@ from toril.modules.roles import ROLES, Role, check_roles
 from toril.modules.schedule_checks import check_schedule_module, check_schedules
 from toril.modules.scheduling import Scheduling
 from toril.modules.settings import TorilSettings
-from toril.modules.tokens import QueueToken, queue_adviser
+from toril.modules.tokens import SERVER, QueueToken, queue_adviser
 from toril.modules.workers import check_served, make_workers, running, served_queues, wait_until_idle
 from toril.queues.job import Job
 from toril.queues.queue import Queue
@@ -191,6 +191,15 @@ class Application:
         """Whether every worker claims jobs."""
         is_running = self._state is ApplicationState.RUNNING and not self._stop_asked.is_set()
         return is_running and all(worker.is_ready for worker in self.workers)
+
+    @property
+    def overview(self) -> dict[str, object]:
+        """What the log's `ready` tells: a worker and a producer that wait for each other in vain differ in server or prefix."""
+        server = find(self.ctx, SERVER)
+        if server is None:
+            return {"queues": self.concurrency}
+        prefixes = sorted({queue.prefix for queue in registered_queues(self.ctx)})
+        return {"server": str(server.address), "prefix": ", ".join(prefixes), "queues": self.concurrency}
 
     @property
     def concurrency(self) -> dict[str, int]:
@@ -397,4 +406,4 @@ class Application:
 
 
 def _log_ready(app: Application) -> None:
-    log.info("ready", queues=app.concurrency)
+    log.info("ready", **app.overview)

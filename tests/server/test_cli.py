@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
 import socket
 import subprocess
@@ -279,7 +280,7 @@ def test_burst_runs_what_can_run_now_and_ends(toril: Command) -> None:
     assert code == 0, output
     assert sorted(toril.notes) == ["resize 1", "send 3", "stopped by None"]
     (ready,) = [line for line in output.splitlines() if "ready" in line]
-    assert "{'images': 5, 'mails': 5}" in ready
+    assert re.search(r" prefix=bull queues={'images': 5, 'mails': 5} server=unix://\S+/valkey.sock$", ready)
 
 
 def test_queues_limits_it_to_those(toril: Command) -> None:

@@ -204,6 +204,7 @@ async def test_each_line_is_whole_and_names_its_process(run: Runner, tmp_path: P
     assert {line["process"] for line in lines if line["event"] == "stopped" and "process" in line} == {1, 2}
     (ready,) = [line for line in lines if line["event"] == "ready"]
     assert (ready["processes"], "process" in ready) == (2, False)
+    assert ready.keys() >= {"server", "prefix", "queues"}
 
 
 def pids_in(lines: list[dict[str, Any]]) -> set[int]:

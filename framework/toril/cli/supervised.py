@@ -42,7 +42,7 @@ class Line:
 
     def ready(self, app: Application) -> None:
         """All workers of this process claim. The supervisor logs it, or its `ready` could come out before that of the last process."""
-        self._tell("ready", queues=app.concurrency)
+        self._tell("ready", overview=app.overview)
 
     def watch(self) -> None:
         """Begin to wait for the supervisor's end."""

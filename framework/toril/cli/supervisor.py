@@ -138,7 +138,7 @@ class Supervisor:
             del self._running[number]
             self._ready.discard(number)
         if self._command.burst and code == 0:
-            self._has_got_ready(number, {})
+            self._has_got_ready(number, {"queues": {}})
         return code, process.is_steady
 
     def _is_hopeless(self, code: int, failures: int) -> bool:
@@ -159,15 +159,15 @@ class Supervisor:
                 follow_logging({**message["logging"], "one_of_several": None})
         else:
             process.got_ready(STEADY_MS)
-            log.info("started", process=process.number, pid=process.pid, queues=message["queues"])
-            self._has_got_ready(process.number, message["queues"])
+            log.info("started", process=process.number, pid=process.pid, queues=message["overview"]["queues"])
+            self._has_got_ready(process.number, message["overview"])
 
-    def _has_got_ready(self, number: int, queues: dict[str, int]) -> None:
+    def _has_got_ready(self, number: int, overview: dict[str, object]) -> None:
         self._ready.add(number)
         self._any_ready.set()
         if len(self._ready) == self._count and not self._is_announced:
             self._is_announced = True
-            log.info("ready", processes=self._count, queues=queues)
+            log.info("ready", processes=self._count, **overview)
 
     # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────
 
