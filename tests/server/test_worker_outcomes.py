@@ -218,9 +218,11 @@ async def test_a_job_of_an_unknown_name_fails_at_once_if_that_is_wanted(queue: Q
     assert await job.get_state() == "failed"
 
 
-async def test_a_job_that_stalled_too_often_fails_without_running(queue: Queue, server: Server, prefix: str) -> None:
+async def test_a_job_that_stalled_too_often_fails_without_running(
+    queue: Queue, server: Server, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
     job = await queue.add("a", attempts=5)
-    await server.commands.call("HSET", queue.keys.job(job.id), "defa", "job stalled more than allowable limit")
+    await server.commands.call("HSET", queue.keys.job(job.id), "defa", "job stalled more than allowable limit", "stc", 2)
     ran: list[Job] = []
 
     async def handle(job: Job) -> None:
@@ -229,6 +231,7 @@ async def test_a_job_that_stalled_too_often_fails_without_running(queue: Queue, 
     await drain(queue, handle)
     await job.refresh()
     assert (await job.get_state(), job.failed_reason, ran) == ("failed", "job stalled more than allowable limit", [])
+    assert "stalled_count=2 max_stalled_count=1" in caplog.text
 
 
 @pytest.mark.parametrize("with_failed_child", [False, True])

@@ -31,6 +31,9 @@ from toril.worker.turn import Gathered, Lanes
 
 log = get_logger(__name__)
 
+STALLED_TOO_OFTEN: Final = "job stalled more than allowable limit"
+"""What the sweep gives a job as its end (wire 3.9)."""
+
 MOST_EXPECTED: Final = 100
 """How many cancelled jobs that other workers run are remembered: one may be on its way here."""
 
@@ -69,6 +72,7 @@ class Attempts:
         """Asks whether a job is to be cancelled."""
         self._expected: dict[str, None] = {}
         self._unknown_name_delay_ms = options.unknown_name_delay_ms
+        self._max_stalled_count = options.max_stalled_count
         self._metrics_points = options.metrics_points
         self._policies = Policies(queue.keep_completed, queue.keep_failed)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -227,7 +231,7 @@ class Attempts:
     def _tell_failed(self, job: Job[Any, Any], outcome: Outcome) -> None:
         if isinstance(outcome, (Failed, Retry, UnknownName)):
             record = job.record
-            _log_failure(job, outcome)
+            _log_failure(job, outcome, self._max_stalled_count)
             record.attempts_made, record.failed_reason, record.stack_trace = record.attempts_made + 1, outcome.reason, outcome.stack
             job.token = None  # its lock is gone
             self._listeners.tell("failed", job, outcome.error, not isinstance(outcome, Retry))
@@ -268,8 +272,10 @@ class Attempts:
         return self._executor
 
 
-def _log_failure(job: Job[Any, Any], outcome: Failed | Retry | UnknownName) -> None:
-    fields = job.log_fields()
+def _log_failure(job: Job[Any, Any], outcome: Failed | Retry | UnknownName, max_stalled_count: int) -> None:
+    fields = {**job.log_fields()}
+    if outcome.reason == STALLED_TOO_OFTEN:
+        fields |= {"stalled_count": job.stalled_count, "max_stalled_count": max_stalled_count}
     if isinstance(outcome, Retry):
         log.warning("an attempt failed; the job runs again", delay_ms=outcome.delay_ms, reason=outcome.reason, **fields)
     elif isinstance(outcome.error, JobCancelledError):
