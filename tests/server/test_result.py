@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -162,8 +163,22 @@ async def test_a_job_that_does_not_end_in_time_says_where_it_is(server: Server, 
             await waiting
         assert (caught.value.job_id, caught.value.queue, caught.value.timeout_ms, caught.value.state) == ("j", "q", 300_000, "active")
         assert isinstance(caught.value, TimeoutError)
+        assert caught.value.address == str(server.address)
+        assert f" has not ended within 5m (state: active at {server.address}). Does a worker run for the queue" in str(caught.value)
         await bench.turn(done("j"))
         assert await job.result(timeout="5m") == 1
+
+
+async def test_a_delayed_job_that_does_not_end_in_time_says_until_when_it_waits(server: Server, prefix: str) -> None:
+    clock = FakeClock(T0)
+    async with Queue("q", prefix=prefix, server=server, clock=clock) as queue:
+        job = await queue.add("n", delay="1h")
+        with pytest.raises(ResultTimeoutError) as caught:
+            await job.result(timeout="0s")
+    assert caught.value.due_at == datetime.fromtimestamp(T0 / 1_000 + 3_600, UTC)
+    until = caught.value.due_at.isoformat(timespec="seconds")
+    assert f"It waits until {until}: a retry, its own delay, or no handler for its name." in str(caught.value)
+    assert "state: delayed" in str(pickle.loads(pickle.dumps(caught.value)))
 
 
 async def test_the_timeout_is_no_bare_number(queue: Queue) -> None:

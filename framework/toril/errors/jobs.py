@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from datetime import datetime
 
 from toril.errors.base import TorilError
 from toril.units import format_ms
@@ -108,17 +109,28 @@ class JobRemovedError(JobError):
 
 
 class ResultTimeoutError(JobError, TimeoutError):
-    """`Job.result`: the job has not ended within the caller's timeout. It goes on; asking again is fine."""
+    """`Job.result`: the job has not ended within the caller's timeout. It goes on; asking again is fine.
 
-    def __init__(self, job_id: str, queue: str, timeout_ms: int, state: str = "unknown") -> None:
+    Args:
+        state: where it was then.
+        address: the server that was asked; never holds a password.
+        due_at: until when it waits if it is delayed.
+    """
+
+    def __init__(
+        self, job_id: str, queue: str, timeout_ms: int, state: str = "unknown", address: str = "", due_at: datetime | None = None
+    ) -> None:
         super().__init__(job_id, queue)
-        self.args = (job_id, queue, timeout_ms, state)
-        self.timeout_ms, self.state = timeout_ms, state
+        self.args = (job_id, queue, timeout_ms, state, address, due_at)
+        self.timeout_ms, self.state, self.address, self.due_at = timeout_ms, state, address, due_at
 
     def __str__(self) -> str:
-        return (
-            f"{super().__str__()} has not ended within {format_ms(self.timeout_ms)} (state: {self.state}). Does a worker run for the queue?"
-        )
+        server = f" at {self.address}" if self.address else ""
+        if self.due_at is not None:
+            hint = f"It waits until {self.due_at.isoformat(timespec='seconds')}: a retry, its own delay, or no handler for its name."
+        else:
+            hint = "Does a worker run for the queue, on this server and with this prefix?"
+        return f"{super().__str__()} has not ended within {format_ms(self.timeout_ms)} (state: {self.state}{server}). {hint}"
 
 
 class JobTimeoutError(JobError, TimeoutError):

@@ -24,6 +24,7 @@ from toril.cancellation import run_beside
 from toril.clock import Clock
 from toril.errors import JobFailedError, JobRemovedError, QueueClosedError, ResultTimeoutError, ServerError, TorilError
 from toril.queues.event_stream import EventStream
+from toril.queues.option_values import moment
 from toril.queues.states import state_of_key
 from toril.wire.commands import QueueCommands
 from toril.wire.connection import Server
@@ -189,11 +190,15 @@ class Results:
             del self._waiting[job_id]
 
     async def _too_late(self, job_id: str, timeout_ms: int) -> ResultTimeoutError:
+        due_at_ms: int | None = None
         try:
             state: str = state_of_key(await self._commands.get_state(job_id)) or "unknown"
+            if state == "delayed":
+                due_at_ms = await self._commands.find_due_ms(job_id)
         except ServerError:
             state = "unknown: the server can't be reached"
-        return ResultTimeoutError(job_id, self._queue, timeout_ms, state)
+        due_at = None if due_at_ms is None else moment(due_at_ms)
+        return ResultTimeoutError(job_id, self._queue, timeout_ms, state, str(self._server.address), due_at)
 
 
 class _Reader:

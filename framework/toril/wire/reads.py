@@ -63,6 +63,11 @@ class QueueReads:
         reply: bytes = await self._commands.run(scripts.load("get_state"), self._bases, job_id, repeatable=True)
         return reply.decode()
 
+    async def find_due_ms(self, job_id: str) -> int | None:
+        """Until when a delayed job waits; None: it isn't delayed (any more)."""
+        score: bytes | None = await self._commands.call("ZSCORE", self.keys.state("delayed"), job_id, repeatable=True)
+        return None if score is None else int(float(score)) // 4096
+
     async def get_logs(self, job_id: str, start: int = 0, end: int = -1, *, ascending: bool = True) -> tuple[list[str], int]:
         """Rows `start` to `end` (inclusive; negative ones count from the end) and how many there are."""
         key = self.keys.logs(job_id)
