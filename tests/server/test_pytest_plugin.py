@@ -159,6 +159,15 @@ def test_the_leak_check_tells_of_tasks_and_threads_and_of_nothing_else(tmp_path:
     assert "the thread 'toril-forgotten'" in done.stdout
 
 
+@pytest.mark.parametrize("url", ["redis://:secret@127.0.0.1:1", "redis://:secret@127.0.0.1:port"])
+def test_a_server_given_that_is_of_no_use_is_told_with_its_variable(tmp_path: Path, url: str) -> None:
+    done = run(tmp_path, WITH_ASYNCIO, "-p", "no:anyio", "--tb=line", url=url)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "TORIL_TEST_REDIS_URL names a server that can't be used, " in done.stdout
+    assert "Is it running, and is REDIS_URL right" not in done.stdout
+    assert "secret" not in done.stdout
+
+
 def test_without_a_server_given_the_session_starts_one_and_stops_it(tmp_path: Path) -> None:
     base = tmp_path / "base"
     done = run(tmp_path, WITH_ASYNCIO, "-p", "no:anyio", f"--basetemp={base}")

@@ -2,6 +2,7 @@
 
 TorilError
 └── TestKitError
+    ├── TestServerError     the server that TORIL_TEST_REDIS_URL names is of no use
     ├── NotEnteredError     a testing module was used outside of its `async with` block
     ├── StillBusyError      work that has not come to an end in a generous real time
     ├── NeverEndsError      a job that somebody waits for and that nothing will bring to its end
@@ -21,6 +22,20 @@ class TestKitError(TorilError):
     """Base of what the test kit reports."""
 
     __test__ = False  # not a test class
+
+
+class TestServerError(TestKitError):
+    """The server that `TORIL_TEST_REDIS_URL` names can't be used. `address` never holds a password."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, reason)
+        self.address, self.reason = address, reason
+
+    def __str__(self) -> str:
+        return (
+            f"TORIL_TEST_REDIS_URL names a server that can't be used, {self.address}: {self.reason}. "
+            "Put it right, or unset the variable: without it, the tests start a server of their own."
+        )
 
 
 class NotEnteredError(TestKitError):

@@ -17,14 +17,16 @@ import inspect
 import os
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from toril.embedded import ensure_server
+from toril.errors import InvalidRedisUrlError, ServerError
 from toril.testing.environment import TestEnvironment, set_environment
-from toril.testing.errors import LeakError
+from toril.testing.errors import LeakError, TestServerError
 from toril.testing.leaks import leaked_tasks, threads_end
 from toril.wire.commands import remove_keys
 from toril.wire.connection import Server
@@ -35,6 +37,8 @@ def toril_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the session's server."""
     given = os.environ.get("TORIL_TEST_REDIS_URL")
     if given:
+        with ThreadPoolExecutor(1) as pool:  # this thread may run an event loop: a testing module asks when it is compiled
+            pool.submit(asyncio.run, _check(given)).result()
         yield given
         return
     with ensure_server(_shared_folder(tmp_path_factory)) as server:
@@ -86,6 +90,17 @@ def _ending_without_tasks(test: Callable[..., Coroutine[Any, Any, None]]) -> Cal
             raise LeakError(tasks)
 
     return checked
+
+
+async def _check(url: str) -> None:
+    """Refuse a server of no use. The causes are not shown: they speak of another variable, and their reasons are in the text."""
+    try:
+        async with Server(url) as server:
+            await server.commands.call("PING")
+    except InvalidRedisUrlError as error:
+        raise TestServerError(error.safe_url, error.reason) from None
+    except ServerError as error:
+        raise TestServerError(error.address, error.reason) from None
 
 
 async def _remove_keys(url: str, prefix: str) -> None:
