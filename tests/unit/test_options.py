@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+import toril.queues.options as options_module
 from toril.errors import InvalidDurationError, InvalidOptionError
 from toril.queues.flows import flow_job
 from toril.queues.option_parts import Backoff, Deduplication, KeepJobs, custom, exponential, fixed, keep_text
-from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, QueueOptions
+from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, QueueOptions, options_said
 from toril.queues.queue import Queue
 
 
@@ -197,3 +198,25 @@ def test_lifo_means_nothing_where_defaults_say_what_decides_instead() -> None:
     assert (job.priority, job.lifo, b"timeout" in job.opts) == (2, True, False)
     assert JobOptions(lifo=True, priority=0, delay="0s").lifo
     assert JobOptions(lifo=False, priority=2).priority == 2
+
+
+def test_what_is_equal_but_of_another_type_is_checked_anew() -> None:
+    assert options_said(None, {"attempts": 1}).attempts == 1
+    with pytest.raises(InvalidOptionError):
+        options_said(None, {"attempts": True})
+    with pytest.raises(InvalidOptionError):
+        options_said(None, cast("Any", {"attempts": 1.0}))
+
+
+def test_the_same_said_again_is_the_same_and_as_good_as_new() -> None:
+    first = options_said(None, {"attempts": 7, "delay": "5s"})
+    assert options_said(None, {"attempts": 7, "delay": "5s"}) is first
+    assert first == JobOptions(attempts=7, delay="5s")
+    assert options_said(JobOptions(priority=3), {"attempts": 7, "delay": "5s"}) == JobOptions(attempts=7, delay="5s", priority=3)
+    assert options_said(None, {"attempts": 7, "delay": "5s"}) is first
+
+
+def test_any_number_of_different_options_is_remembered_within_bounds() -> None:
+    for number in range(2_500):
+        assert options_said(None, {"job_id": f"job-{number}"}).job_id == f"job-{number}"
+    assert len(vars(options_module)["_SAID"]) <= 1_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
@@ -54,6 +54,19 @@ class Recipe:
     """`options` as they are written: most jobs add none of their own."""
     definition: JobDef[Any, Any] | None
     """Kept so that its `id` stays its own as long as this recipe is found by it."""
+    _written: dict[int, tuple[JobOptions, JobOptions, bytes]] = field(default_factory=dict[int, tuple[JobOptions, JobOptions, bytes]])
+
+    def under(self, said: JobOptions) -> tuple[JobOptions, bytes]:
+        """What a job says itself, laid over `options`, and as it is written without the time at which it expires."""
+        if said is NO_OPTIONS:
+            return self.options, self.opts
+        known = self._written.get(id(said))
+        if known is None:
+            if len(self._written) >= _MOST_RECIPES:
+                self._written.clear()
+            options = said.merged_over(self.options)
+            known = self._written[id(said)] = (said, options, encode_job_options(options))  # `said` is kept: so its `id` stays its own
+        return known[1], known[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +167,9 @@ def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int, *, is_letter
         InvalidOptionError: it would be due too far in the future.
     """
     data = recipe.payload.encode(draft.data, draft.name)
-    options, opts = recipe.options, recipe.opts
-    if draft.options is not NO_OPTIONS:
-        options = draft.options.merged_over(recipe.options)
+    options, opts = recipe.under(draft.options)
     timestamp_ms = now_ms if options.timestamp_ms is None else options.timestamp_ms
-    if draft.options is not NO_OPTIONS or options.expires_in is not None:
+    if options.expires_in is not None:
         opts = encode_job_options(options, _expiry_ms(options, timestamp_ms))
     if options.size_limit is not None or not is_letter:
         check_size(data, options.size_limit, draft.name)

@@ -230,12 +230,32 @@ def options_said(options: JobOptions | None, fields: JobOptionFields) -> JobOpti
     said = NO_OPTIONS if options is None else options
     if not fields:
         return said
-    merged = JobOptions(**fields).merged_over(said)
+    if options is not None:
+        return _laid_over(said, fields)
+    values = tuple(fields.values())
+    key = (*fields, *values, *map(type, values))  # 1 and True are equal, and only one of them is a number of attempts
+    try:
+        known = _SAID.get(key)
+    except TypeError:  # a value that can't be a key, say a list in a backoff
+        return _laid_over(said, fields)
+    if known is None:
+        if len(_SAID) >= _MOST_SAID:
+            _SAID.clear()
+        known = _SAID[key] = _laid_over(said, fields)
+    return known
+
+
+def _laid_over(base: JobOptions, fields: JobOptionFields) -> JobOptions:
+    merged = JobOptions(**fields).merged_over(base)
     if merged.lifo:
         _check_lifo(merged)
     return merged
 
 
+_SAID: Final[dict[tuple[object, ...], JobOptions]] = {}
+"""The options of earlier calls by their keywords: most calls of a process say the same, and checking it takes 4 us."""
+
+_MOST_SAID: Final = 1_000
 _FIELDS: Final = tuple(JobOptions.__dataclass_fields__)
 _failure_flags_of: Final[Callable[[JobOptions], tuple[Any, ...]]] = attrgetter(*FAILURE_FLAGS)
 _values_of: Final[Callable[[JobOptions], tuple[Any, ...]]] = attrgetter(*_FIELDS)
