@@ -22,7 +22,7 @@ names = st.from_regex(r"[a-z]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True)
 v4 = st.ip_addresses(v=4).map(str)
 v6 = st.ip_addresses(v=6).map(lambda one: f"[{one}]")
 ports = st.one_of(st.just(""), st.integers(1, 65_535).map(lambda port: f":{port}"))
-hosts = st.builds(lambda host, port: f"{host}{port}", st.one_of(names, v4, v6), ports)
+hosts = st.tuples(st.one_of(names, v4, v6), ports).map("".join)
 users = st.from_regex(r"[a-z]{0,8}", fullmatch=True)
 
 

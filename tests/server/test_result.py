@@ -175,8 +175,9 @@ async def test_a_delayed_job_that_does_not_end_in_time_says_until_when_it_waits(
         job = await queue.add("n", delay="1h")
         with pytest.raises(ResultTimeoutError) as caught:
             await job.result(timeout="0s")
-    assert caught.value.due_at == datetime.fromtimestamp(T0 / 1_000 + 3_600, UTC)
-    until = caught.value.due_at.isoformat(timespec="seconds")
+    due_at = datetime.fromtimestamp(T0 / 1_000 + 3_600, UTC)
+    assert caught.value.due_at == due_at
+    until = due_at.isoformat(timespec="seconds")
     assert f"It waits until {until}: a retry, its own delay, or no handler for its name." in str(caught.value)
     assert "state: delayed" in str(pickle.loads(pickle.dumps(caught.value)))
 
