@@ -74,15 +74,27 @@ async def test_what_is_not_there_is_shown_with_what_is_the_nearest_first() -> No
             t.assert_enqueued(SHIP, {"recipient": "ann", "places": []}, priority=1, delay="1m")
         text = str(caught.value)
         lines = text.splitlines()
-        assert lines[0].startswith('job \'ship\' with at least the data {"recipient": "ann", "places": []} with priority=1, delay=')
+        assert lines[0].startswith('job \'ship\' with at least the data {"recipient": "ann", "places": []} with priority=1, delay=\'1m\' ')
         assert lines[0].endswith("was not added. Added were:")
         assert lines[1] == '  parcels #2  ship  data {"recipient": "bob", "places": []}  options {"priority": 1}'
-        assert 'but data.recipient is "bob" instead of "ann"; delay is None instead of datetime.timedelta(seconds=60)' in lines[2]
+        assert 'but data.recipient is "bob" instead of "ann"; delay is None instead of \'1m\'' in lines[2]
         assert '"priority": 3' in lines[3]
         assert "data.places is [{" in lines[4]
         assert "priority is 3 instead of 1" in lines[4]
         assert "  bills #1  bill" in lines[5]
         assert "name is 'bill' instead of 'ship'" in lines[6]
+
+
+async def test_a_delay_is_written_alike_everywhere() -> None:
+    async with await compiled() as t:
+        await t.queue("bills").add("bill", delay="90s")
+        with pytest.raises(AssertionError) as caught:
+            t.assert_enqueued("bill", delay="5m")
+        assert str(caught.value).splitlines() == [
+            "job 'bill' with delay='5m' was not added. Added were:",
+            '  bills #1  bill  data {}  options {"delay": "1m30s"}',
+            "      but delay is '1m30s' instead of '5m'",
+        ]
 
 
 async def test_nothing_at_all_is_said_so() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import zip_longest
 from typing import Any, Final, cast
 
@@ -15,6 +16,7 @@ from toril.queues.option_values import encode_job_options, stored_options
 from toril.queues.options import JobOptions
 from toril.queues.payloads import PayloadType
 from toril.testing.recording import RecordedJob
+from toril.units import format_duration, format_ms
 from toril.wire.codec import from_json
 
 _MOST_LINES: Final = 20
@@ -66,7 +68,7 @@ class Expectation:
             parts.append(f"with{' at least' if self.is_part else ''} the data {_short(self.data)}")
         said = self.options.said()
         if self.option_names:
-            parts.append(f"with {', '.join(f'{name}={said.get(name)!r}' for name in self.option_names)}")
+            parts.append(f"with {', '.join(f'{name}={_value(said.get(name))}' for name in self.option_names)}")
         if self.queue is not None:
             parts.append(f"in queue {self.queue!r}")
         return " ".join(parts)
@@ -84,7 +86,7 @@ class Expectation:
             if name in _NOTHING_IS_ZERO:
                 wanted, there = wanted or None, there or None
             if wanted != there:
-                found.append(f"{name} is {there!r} instead of {wanted!r}")
+                found.append(f"{name} is {_value(there)} instead of {_value(wanted)}")
         return found
 
 
@@ -129,7 +131,13 @@ def _distance(differences: Sequence[str]) -> int:
 
 def _line(job: RecordedJob) -> str:
     said = {name: value for name, value in job.options.items() if not (name == "attempts" and value == 0)}
+    if isinstance(delay := said.get("delay"), int):
+        said["delay"] = format_ms(delay)
     return f"{job.queue} #{job.job_id}  {job.name}  data {_short(job.data)}  options {_short(said)}"
+
+
+def _value(value: object) -> str:
+    return repr(format_duration(value)) if isinstance(value, timedelta) else repr(value)
 
 
 def _short(value: object) -> str:
