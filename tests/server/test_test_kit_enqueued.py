@@ -97,6 +97,17 @@ async def test_a_delay_is_written_alike_everywhere() -> None:
         ]
 
 
+async def test_a_name_that_is_near_is_told() -> None:
+    async with await compiled() as t:
+        with pytest.raises(AssertionError, match=r"job 'shp' was not added\. Did you mean 'ship'\? Added were:"):
+            t.assert_enqueued("shp")
+        await t.queue("bills").add("invoice")
+        with pytest.raises(AssertionError, match=r"job 'invioce' was not added\. Did you mean 'invoice'\? Added were:"):
+            t.assert_enqueued("invioce")
+        with pytest.raises(AssertionError, match=r"job 'ship' was not added\. Added were:"):
+            t.assert_enqueued("ship")
+
+
 async def test_nothing_at_all_is_said_so() -> None:
     async with await compiled() as t:
         with pytest.raises(AssertionError, match=r"(?s)job 'ship' was not added\. Added were:.*nothing at all was added"):

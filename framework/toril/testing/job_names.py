@@ -24,7 +24,7 @@ def check_known_name(graph: Graph, name: str, queues: Collection[str], added: Co
         InvalidOptionError: it is near to one of a handler or `JobDef`; or handlers take all jobs of these queues, and none takes it.
     """
     handled = handled_names(graph)
-    names = {each for known in handled.values() for each in known if each is not None} | _defined_names(graph)
+    names = _known_names(graph)
     if name in names or name in added:
         return
     close = near(name, names)
@@ -34,6 +34,17 @@ def check_known_name(graph: Graph, name: str, queues: Collection[str], added: Co
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(map(repr, sorted(names)))}"
     reason = f"no handler and no JobDef of this application has this name, so that it can't have been added; {hint}"
     raise InvalidOptionError("name", name, f"{reason} (If it is right all the same, give JobDef({name!r}).)")
+
+
+def name_hint(graph: Graph, name: str, added: Collection[str]) -> str:
+    """Which name a test may have meant by one that no job has which was added; empty if none is near, or the application has this one."""
+    names = _known_names(graph) | set(added)
+    close = [] if name in names else near(name, names)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def _known_names(graph: Graph) -> set[str]:
+    return {each for known in handled_names(graph).values() for each in known if each is not None} | _defined_names(graph)
 
 
 def _defined_names(graph: Graph) -> set[str]:

@@ -38,7 +38,7 @@ from toril.testing.crew import Crew
 from toril.testing.environment import TestEnvironment
 from toril.testing.errors import LeakError, NeverEndsError, NotEnteredError
 from toril.testing.expectations import Expectation, expectation
-from toril.testing.job_names import check_known_name
+from toril.testing.job_names import check_known_name, name_hint
 from toril.testing.leaks import LeakCheck
 from toril.testing.recording import RecordedJob, record
 from toril.testing.single_job import Ends, serving_queue
@@ -317,7 +317,8 @@ class TestingModule:
         if not found if times is None else len(found) != times:
             count = f"was added {len(found)} times" if found else "was not added"
             expected = "" if times is None else f" ({times} expected)"
-            raise AssertionError(f"{wanted} {count}{expected}. Added were:{wanted.nearest(self._added)}")
+            hint = "" if found else name_hint(self.ctx.graph, wanted.name, {job.name for job in self._added})
+            raise AssertionError(f"{wanted} {count}{expected}.{hint} Added were:{wanted.nearest(self._added)}")
         return found
 
     def assert_not_enqueued(
