@@ -1,6 +1,7 @@
-"""Looks for known vulnerabilities in what `constraints.txt` and tests/interop install. Ends with 1 if there is one.
+"""Looks for known vulnerabilities in what `constraints.txt` and tests/interop install.
 
-What can't be looked up (no network, a mirror that knows no advisories) is named as skipped: silence would look like safety.
+Ends with 1 if there is one, and with 3 if something could not be looked up (no network, a mirror that knows no advisories): silence
+would look like safety. 0: all was looked up, and nothing is known. (`make` itself ends with 2 for either, and tells which it was.)
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -18,12 +20,23 @@ ROOT: Final = Path(__file__).parents[1]
 LIMIT_S: Final = 300
 
 
+class Result(IntEnum):
+    """How it ends, the worst last; the numbers are exit codes."""
+
+    SAFE = 0
+    UNKNOWN = 3
+    VULNERABLE = 1
+
+
 def main() -> int:
     """Ask for both, and tell."""
-    return 1 if any([_python(), _node()]) else 0
+    results = (_python(), _node())
+    if Result.UNKNOWN in results:
+        print("not looked up is not safe: run this where the advisories of PyPI and npm can be reached")
+    return max(results, key=list(Result).index)
 
 
-def _python() -> bool:
+def _python() -> Result:
     """Whether a Python package has a known vulnerability; the tool runs in an environment of its own."""
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
@@ -38,13 +51,17 @@ def _python() -> bool:
         return _skipped("Python packages", (done.stderr.strip() or "no answer").splitlines()[-1])
     known = [one for one in packages if "skip_reason" not in one]
     unknown = [str(one["name"]) for one in packages if "skip_reason" in one]
-    if unknown:  # pip-audit itself ends with 0 even if it could look up nothing at all
-        _skipped(f"{len(unknown)} of {len(packages)} Python packages", f"the index has no advisories for {', '.join(unknown[:3])} …")
     bad = [f"{one['name']} {one['version']}: {', '.join(each['id'] for each in one['vulns'])}" for one in known if one["vulns"]]
-    return _told("Python packages", len(known), bad)
+    told = _told("Python packages", len(known), bad)
+    if unknown:  # pip-audit itself ends with 0 even if it could look up nothing at all
+        skipped = _skipped(
+            f"{len(unknown)} of {len(packages)} Python packages", f"the index has no advisories for {', '.join(unknown[:3])} …"
+        )
+        return told or skipped
+    return told
 
 
-def _node() -> bool:
+def _node() -> Result:
     """Whether an npm package has a known vulnerability."""
     if shutil.which("npm") is None:
         return _skipped("npm packages", "npm is not installed")
@@ -58,15 +75,15 @@ def _node() -> bool:
     return _told("npm packages", count, [f"{name}: {one['severity']}" for name, one in found.items()])
 
 
-def _told(what: str, count: int, bad: list[str]) -> bool:
+def _told(what: str, count: int, bad: list[str]) -> Result:
     if count:
         print(f"{what}: {count} looked up, {len(bad)} with known vulnerabilities", *bad, sep="\n  ")
-    return bool(bad)
+    return Result.VULNERABLE if bad else Result.SAFE
 
 
-def _skipped(what: str, reason: str) -> bool:
+def _skipped(what: str, reason: str) -> Result:
     print(f"skipped: {what} could not be looked up ({reason})")
-    return False
+    return Result.UNKNOWN
 
 
 def _run(*command: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
