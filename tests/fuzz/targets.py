@@ -95,7 +95,12 @@ def address(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     for url in (text, f"redis://user:{SECRET}@{text}", f"redis://:{SECRET}{text}", f"redis+sentinel://:{SECRET}@{text}"):
         try:
-            shown = str(ServerAddress(url)) + repr(ServerAddress(url))
+            read = ServerAddress(url)
+            shown = str(read) + repr(read)
+            if SECRET in read.connection_options.get("password", ""):
+                quoted = f"unknown command 'AUTH' '{read.connection_options['password']}'"
+                assert SECRET not in read.hide(quoted), quoted
+                assert read.is_told_by(ValueError(quoted)), quoted
         except InvalidRedisUrlError as error:
             shown = str(error) + repr(error)
         if SECRET in url and "@" in url:

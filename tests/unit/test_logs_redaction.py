@@ -5,6 +5,7 @@ import doctest
 import pytest
 
 from toril.telemetry import redact, redact_text, redact_url, redaction
+from toril.telemetry.redaction import redact_traceback
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,16 @@ def test_a_value_that_holds_itself_ends() -> None:
     value: dict[str, object] = {}
     value["self"] = value
     assert "…" in str(redact(value))
+
+
+def test_known_secrets_are_hidden_wherever_they_stand_and_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_known", ())
+    redaction.hide_always(["open sesame", "open sesame 2", "short"])
+    assert redact_text("say open sesame 2, not open sesame, in short") == "say ***, not ***, in short"
+    assert redact_traceback("    shout('open sesame')\nError: open sesame") == "    shout('***')\nError: ***"
+    redaction.hide_always(f"secret number {number}" for number in range(1_000))
+    assert redact_text("secret number 999") == "***"
+    assert "number 7" in redact_text("secret number 7")
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:

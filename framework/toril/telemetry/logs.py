@@ -19,7 +19,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TextIO, get_args
+from typing import Any, Final, Literal, Self, TextIO, cast, get_args
 
 import structlog
 from structlog.stdlib import ProcessorFormatter
@@ -270,8 +270,12 @@ def _pair_value(value: object) -> str:
 
 def _triple(exc_info: object) -> _Triple | None:
     """An exception as a record holds it: of what logging takes (the exception, a triple, True for the one that is handled)."""
-    error = exc_info if isinstance(exc_info, BaseException) else exc_info[1] if isinstance(exc_info, tuple) else sys.exc_info()[1]
-    return (type(error), error, error.__traceback__) if exc_info and isinstance(error, BaseException) else None
+    error: object = exc_info
+    if exc_info is True:
+        error = sys.exc_info()[1]
+    elif isinstance(exc_info, tuple):
+        error = cast("_Triple", exc_info)[1]
+    return (type(error), error, error.__traceback__) if isinstance(error, BaseException) else None
 
 
 def _level_number(level: LogLevel) -> int:

@@ -17,7 +17,10 @@ _MAX_DEPTH: Final = 8
 _LONG_ENOUGH: Final = 8
 """Shorter passwords are too often words of the text itself."""
 
-_known: set[str] = set()
+_MOST_KNOWN: Final = 100
+"""A process has a few addresses; one that made up new ones without end would get slower with each."""
+
+_known: tuple[str, ...] = ()
 
 _SECRET_WORDS: Final = frozenset("auth bearer cookie cookies credential credentials pass pin pwd pw secret secrets token".split())
 """Secret when they stand as a word of a key: `auth_token` and `authToken`, but not `author` or `spin`."""
@@ -67,7 +70,9 @@ def redact_url(url: str) -> str:
 
 def hide_always(secrets: Iterable[str]) -> None:
     """From now on these are hidden wherever they stand: nothing else gives a password away that an error quotes by itself."""
-    _known.update(secret for secret in secrets if len(secret) >= _LONG_ENOUGH)
+    global _known  # noqa: PLW0603 -- the secrets of a process are one
+    known = dict.fromkeys((*_known, *(secret for secret in secrets if len(secret) >= _LONG_ENOUGH)))
+    _known = tuple(known)[-_MOST_KNOWN:]
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
