@@ -95,7 +95,6 @@ async def test_the_locks_of_long_jobs_are_renewed_as_long_as_they_run(queue: Que
 
 
 @pytest.mark.blocks_the_loop
-@pytest.mark.blocks_the_loop
 async def test_a_job_that_blocks_the_event_loop_keeps_its_lock_and_is_named_in_the_log(
     queue: Queue, toril_server_url: str, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -120,7 +119,6 @@ async def test_a_job_that_blocks_the_event_loop_keeps_its_lock_and_is_named_in_t
     assert "in a_careless_handler" in text
 
 
-@pytest.mark.blocks_the_loop
 @pytest.mark.blocks_the_loop
 async def test_a_process_whose_loop_is_blocked_for_too_long_counts_as_dead(queue: Queue, toril_server_url: str, prefix: str) -> None:
     attempts: list[str] = []

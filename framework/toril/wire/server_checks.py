@@ -47,7 +47,7 @@ async def _warn_of_eviction(server: Server, keys: QueueKeys) -> None:
     policy = told.get("maxmemory_policy", "noeviction")
     if policy != "noeviction" and told.get("maxmemory", "0") != "0":
         log.warning(
-            "the server throws away keys when its memory is full, and jobs with them: set maxmemory-policy noeviction",
+            "the server throws away keys when its memory is full, and with them jobs or their locks: set maxmemory-policy noeviction",
             queue=keys.queue,
             maxmemory_policy=policy,
             maxmemory=told.get("maxmemory_human"),
