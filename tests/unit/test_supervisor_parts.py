@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -68,3 +70,11 @@ def test_the_pause_grows_and_has_a_limit() -> None:
 )
 def test_one_exit_code_stands_for_all(codes: list[int], code: int) -> None:
     assert exit_code_for_all(codes) == code
+
+
+def test_the_supervisor_stays_small() -> None:
+    looks = (
+        "import sys, toril.cli.supervisor; print([name for name in ('redis', 'pydantic', 'dependency_injector') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", looks], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

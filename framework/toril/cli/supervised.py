@@ -21,7 +21,6 @@ from toril.cli.worker import run_worker
 from toril.cli.worker_command import WorkerCommand
 from toril.clock import SystemClock
 from toril.telemetry.logs import OneOfSeveral, chosen_logging, get_logger, mark_logs
-from toril.worker.frames import frame
 
 log = get_logger(__name__)
 
@@ -50,7 +49,7 @@ class Line:
 
     def _tell(self, kind: str, **content: object) -> None:
         with suppress(OSError):  # the supervisor is gone, and the thread ends us
-            self._socket.sendall(frame(kind, **content))
+            self._socket.sendall(json.dumps({"kind": kind, **content}).encode() + b"\n")
 
     def _end_with_supervisor(self) -> None:
         with suppress(OSError):

@@ -22,10 +22,9 @@ from typing import Any, Final
 from toril.cancellation import run_unless
 from toril.cli import exit_codes
 from toril.cli.worker_command import WorkerCommand
-from toril.cli.worker_process import WorkerProcess
+from toril.cli.worker_process import Message, WorkerProcess
 from toril.clock import SystemClock
 from toril.telemetry.logs import configure_logging, follow_logging, get_logger
-from toril.worker.frames import Message
 
 log = get_logger(__name__)
 

@@ -12,17 +12,16 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Final, Self, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias, cast
 
 from toril.cli import exit_codes
 from toril.cli.merged_output import MergedOutput
 from toril.cli.worker_command import WorkerCommand
 from toril.clock import SystemClock, Timer
 from toril.telemetry.logs import get_logger
-from toril.worker.frames import Frames, Message
 
 log = get_logger(__name__)
 
@@ -32,6 +31,9 @@ _REST_MS: Final = 500
 _PIPES: Final = 2
 
 _PROGRAM: Final = "from toril.cli.supervised import main; main()"
+
+Message: TypeAlias = Mapping[str, Any]
+"""One line of JSON from the process. `kind` is `created` or `ready`."""
 
 Hears: TypeAlias = Callable[["WorkerProcess", Message], None]
 
@@ -48,7 +50,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self.exit_code: int | None = None
         """Once it has ended; the negative number of the signal that killed it."""
         self._line, self._hears = line, hears
-        self._frames = Frames()
+        self._begun_message = b""
         self._outputs = {1: MergedOutput(sys.stdout.buffer), 2: MergedOutput(sys.stderr.buffer)}
         self._open_pipes = _PIPES
         self._timers: list[Timer] = []
@@ -149,8 +151,9 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             data = b""
         if not data:
             asyncio.get_running_loop().remove_reader(self._line)
-        for message in self._frames.feed(data):
-            self._hears(self, message)
+        *messages, self._begun_message = (self._begun_message + data).split(b"\n")
+        for message in messages:
+            self._hears(self, json.loads(message))
 
     # ── what the loop tells ───────────────────────────────────────────────────────────────────────────────────
 
