@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from redis.exceptions import RedisError
-
 from tests.snapshot import Keys, read_all, show
 from toril.errors import TorilError
 from toril.wire import endings
@@ -17,7 +15,7 @@ from toril.wire.connection import Server
 from toril.wire.endings import Ending
 from toril.wire.jobs import NewJob
 from toril.wire.keys import QueueKeys
-from toril.wire.line import Argument
+from toril.wire.refusals import Argument
 from toril.wire.turns import TurnReply, TurnRequest
 
 T0: Final = 1_700_000_000_000
@@ -36,10 +34,10 @@ def gone_wrong(job_id: str, token: str = "t", keep: str = "") -> Ending:
 
 
 async def error_of(call: Awaitable[object]) -> BaseException | None:
-    """What a call raises, of the errors that the server and this library raise."""
+    """What a call raises, of the errors of this library."""
     try:
         await call
-    except (TorilError, RedisError) as error:
+    except TorilError as error:
         return error
     return None
 

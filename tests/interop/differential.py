@@ -22,7 +22,7 @@ from tests.interop.spelling import Json
 from tests.interop.toril_side import TorilSide
 from tests.snapshot import Events, Keys, delete_all, read_all
 from toril.wire.connection import Server
-from toril.wire.line import Argument
+from toril.wire.refusals import Argument
 
 T0: Final = 1_700_000_000_000
 

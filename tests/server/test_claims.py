@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.bench import T0, Bench, done, ids, tokens
+from toril.errors import DamagedKeyError
 from toril.wire.connection import Server
 from toril.wire.turns import ClaimState
 
@@ -63,9 +64,9 @@ async def test_a_key_of_a_wrong_type_keeps_all_jobs_where_they_are(bench: Bench,
     await bench.add(2)
     await bench.raw("DEL", bench.key(key))
     await bench.raw("SET", bench.key(key), "something else")
-    reply = await bench.turn(claims=2)
-    assert (ids(reply), reply.state) == ([], ClaimState.OBSTRUCTED)
-    assert reply.obstacle == f"{bench.key(key)} holds a string instead of a {wanted}"
+    with pytest.raises(DamagedKeyError) as caught:
+        await bench.turn(claims=2)
+    assert (caught.value.problems, caught.value.stopped_script) == ((f"{bench.key(key)} holds a string instead of a {wanted}",), False)
     assert await bench.members("wait") == ["2", "1"]
     await bench.raw("DEL", bench.key(key))
     assert await bench.claim(2) == ["1", "2"]

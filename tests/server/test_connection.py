@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
-from redis.exceptions import ResponseError
 
 from tests.bench import error_of
 from tests.fake_server import FakeServer, bulk, greets, is_silent
 from tests.proxy import Command, Cut, Proxy, is_command, nth
 from toril import Queue
 from toril.errors import (
+    CommandFailedError,
     InvalidRedisUrlError,
     QueueClosedError,
     ServerRefusedError,
@@ -73,7 +73,7 @@ async def test_an_error_of_the_server_reaches_only_its_own_caller(server: Server
         wrong = callers.create_task(error_of(server.commands.call("LPOP", f"{prefix}:a", "x", "y", "z")))
         after = callers.create_task(server.commands.call("ECHO", "after"))
     assert (before.result(), after.result()) == (b"before", b"after")
-    assert isinstance(wrong.result(), ResponseError)
+    assert isinstance(wrong.result(), CommandFailedError)
 
 
 async def test_a_cancelled_caller_leaves_the_others_their_replies(proxy: Proxy) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
 from tests.bench import STACK, T0, Bench, done, gone_wrong, ids
+from toril.errors import DamagedKeyError
 from toril.wire import endings, replies
 from toril.wire.connection import Server
 from toril.wire.endings import Ending
@@ -54,15 +56,32 @@ async def test_a_refused_ending_changes_nothing_and_does_not_stop_the_others(ben
 
 
 async def test_an_ending_that_stops_the_script_leaves_those_before_it_done(bench: Bench) -> None:
-    await bench.add(2)
-    await bench.add_child("c", "P")
-    await bench.add()
-    await bench.raw("SET", f"{bench.prefix}:pq:P:dependencies", "no set")
-    assert await bench.claim(4) == ["1", "2", "c", "4"]
-    with pytest.raises(Exception, match="WRONGTYPE"):
-        await bench.turn(done("1"), done("2", "t:2"), done("c", "t:3"), done("4", "t:4"))
+    await bench.add(4)
+    await bench.claim(4)
+    await bench.raw("DEL", bench.keys.lock("3"))
+    await bench.raw("RPUSH", bench.keys.lock("3"), "no text")
+    with pytest.raises(DamagedKeyError) as caught:
+        await bench.turn(done("1"), done("2", "t:2"), done("3", "t:3"), done("4", "t:4"))
+    assert caught.value.stopped_script
     assert await bench.members("completed") == ["1", "2"]
-    assert await bench.members("active") == ["4"]
+    assert await bench.members("active") == ["4", "3"]
+
+
+@pytest.mark.parametrize("key", ["P", "P:dependencies", "P:processed", "P:failed", "P:unsuccessful", "wait", "events"])
+@pytest.mark.parametrize("end", [done, gone_wrong])
+async def test_a_job_whose_parent_is_damaged_stays_active_and_the_others_end(bench: Bench, key: str, end: Callable[..., Ending]) -> None:
+    await bench.add_parent("P")
+    await bench.add_child("c", "P", fpof=True)
+    await bench.add()
+    assert await bench.claim(2) == ["c", "2"]
+    damaged = f"{bench.prefix}:pq:{key}"
+    await bench.raw("DEL", damaged)
+    await bench.raw("SET", damaged, "damaged")
+    reply = await bench.turn(end("c"), end("2", "t:2"))
+    assert list(reply.codes) == [replies.OUTCOME_REFUSED, 0]
+    assert damaged in str(reply.details[0])
+    assert await bench.members("active") == ["c"]
+    assert await bench.raw("GET", bench.keys.lock("c")) == b"t"
 
 
 @pytest.mark.parametrize("keep", ["", "5,,", "0,,"])
@@ -70,7 +89,7 @@ async def test_jobs_stay_active_while_they_can_not_be_put_among_the_finished(ben
     await bench.add(2)
     await bench.claim(2)
     await bench.raw("SET", bench.key("completed"), "no sorted set")
-    with pytest.raises(Exception, match="WRONGTYPE"):
+    with pytest.raises(DamagedKeyError, match="completed holds a string instead of a zset"):
         await bench.turn(done("1", "t", keep), done("2", "t:2", keep))
     assert await bench.members("active") == ["2", "1"]
     await bench.raw("DEL", bench.key("completed"))

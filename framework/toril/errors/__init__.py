@@ -17,6 +17,8 @@
     │   │   └── ReadOnlyServerError        a replica answers
     │   ├── ServerRefusedError             it answers, but won't let us in, or won't obey
     │   ├── ServerFullError                its memory is full, and nothing can be added
+    │   ├── CommandFailedError             it could not carry out one command
+    │   │   └── DamagedKeyError            since a key holds something that doesn't belong there
     │   ├── ServerTooOldError              it lacks what the protocol needs
     │   ├── ServerKindError                it is a Cluster's node, or a Sentinel, and the address is written for something else
     │   └── EmbeddedServerError            the private server could not be found, started or reached
@@ -52,7 +54,8 @@
     │   ├── JobCancelledError              somebody cancelled it: `Queue.cancel`
     │   ├── JobExpiredError                it waited longer than its `expires_in`
     │   ├── DeadLetterError                a dead letter that can't be read or replayed
-    │   └── LetterRefusedError             the queue for dead letters can't take one; the job waits for it
+    │   ├── LetterRefusedError             the queue for dead letters can't take one; the job waits for it
+    │   └── OutcomeRefusedError            how it ended can't be written, since its parent's keys are damaged; it waits for that
     └── JobSignal                          raised by a handler to say what should happen to its job
         ├── UnrecoverableError             fail for good, whatever `attempts` says
         ├── DelayedError                   run again after a delay; no attempt is spent
@@ -95,6 +98,7 @@ from toril.errors.jobs import (
     JobTimeoutError,
     LetterRefusedError,
     LockLostError,
+    OutcomeRefusedError,
     PendingChildrenError,
     ResultTimeoutError,
     UnknownJobNameError,
@@ -114,6 +118,8 @@ from toril.errors.queues import (
     WrongLoopError,
 )
 from toril.errors.servers import (
+    CommandFailedError,
+    DamagedKeyError,
     EmbeddedServerError,
     ReadOnlyServerError,
     ServerError,
@@ -130,7 +136,9 @@ __all__ = [
     "ChildProcessDiedError",
     "ChildProcessStartError",
     "ClaimObstructedError",
+    "CommandFailedError",
     "ConfigurationError",
+    "DamagedKeyError",
     "DeadLetterError",
     "DelayedError",
     "EmbeddedServerError",
@@ -153,6 +161,7 @@ __all__ = [
     "LetterRefusedError",
     "LockLostError",
     "NotJsonError",
+    "OutcomeRefusedError",
     "ParentError",
     "PayloadError",
     "PayloadTooLargeError",

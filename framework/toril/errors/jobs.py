@@ -253,3 +253,18 @@ class LetterRefusedError(JobError):
             f"{super().__str__()} failed for good, but its dead letter can't be written, since the key {self.problem}: "
             "the job stays active, and its worker tries again; mend or delete that key, or give the worker's user the right to write it"
         )
+
+
+class OutcomeRefusedError(JobError):
+    """A job's attempt has ended, and a key of its parent keeps that from being written (`problem`); it stays active until that can."""
+
+    def __init__(self, job_id: str, queue: str, problem: str) -> None:
+        super().__init__(job_id, queue)
+        self.args = (job_id, queue, problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"{super().__str__()} has run, but how it ended can't be written, since the key {self.problem}: "
+            "the job stays active, and its worker tries again; mend or delete that key"
+        )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from toril.errors.base import TorilError
 
 
 class ServerError(TorilError):
     """Something about the Redis or Valkey server. `address` never holds a password; `reason` has no full stop at its end."""
+
+    stopped_script = False
+    """Whether it stopped a script half-way: what that had done by then stays done, and sent again it would stop again."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(address, reason)
@@ -27,10 +32,15 @@ class ServerUnreachableError(ServerError):
 
 
 class ServerRefusedError(ServerError):
-    """The server answers but refuses: wrong password, missing permission, a command it doesn't know."""
+    """The server answers but refuses: wrong password, missing permission, or its own rules don't let it write now."""
+
+    def __init__(self, address: str, reason: str, fix: str = "Check user and password in REDIS_URL, and the user's ACL") -> None:
+        super().__init__(address, reason)
+        self.args = (address, reason, fix)
+        self.fix = fix
 
     def __str__(self) -> str:
-        return f"the server at {self.address} refuses: {self.reason}. Check user and password in REDIS_URL, and the user's ACL."
+        return f"the server at {self.address} refuses: {self.reason}. {self.fix}."
 
 
 class ServerFullError(ServerError):
@@ -41,6 +51,45 @@ class ServerFullError(ServerError):
             f"the memory of the server at {self.address} is full, and nothing was written: {self.reason}. "
             "Raise maxmemory, keep fewer ended jobs (keep_completed, keep_failed, Queue.clean), or let workers catch up and add again."
         )
+
+
+class CommandFailedError(ServerError):
+    """The server could not carry out a command: `command` is its name, or that of the script, `target` its key, or the queue."""
+
+    def __init__(self, address: str, reason: str, command: str, target: str) -> None:
+        super().__init__(address, reason)
+        self.args = (address, reason, command, target)
+        self.command, self.target = command, target
+
+    def __str__(self) -> str:
+        return f"the server at {self.address} could not do {self._what}: {self.reason}. {self._fix}"
+
+    @property
+    def _what(self) -> str:
+        return f"{self.command} on {self.target}" if self.target else self.command
+
+    @property
+    def _fix(self) -> str:
+        return "Look at what other programs have written there; if none did, this is an error in Toril: please report it."
+
+
+class DamagedKeyError(CommandFailedError):
+    """The same, since a key holds something that doesn't belong there. `problems`: which keys, and what is wrong with each; empty if
+    it wasn't found out."""
+
+    def __init__(self, address: str, reason: str, command: str, target: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(address, reason, command, target)
+        self.args = (address, reason, command, target, problems)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        if not self.problems:
+            return super().__str__()
+        return f"could not do {self._what} at {self.address}: the key {', and the key '.join(self.problems)}. {self._fix}"
+
+    @property
+    def _fix(self) -> str:
+        return "Another program has written there: mend or delete what doesn't belong there, and try again."
 
 
 class ServerTooOldError(ServerError):

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import structlog
-from redis.exceptions import ResponseError
 
 from toril.errors import QueueClosedError, ServerError, ServerUnreachableError
 from toril.queues.events import QueueEvent, read_event
@@ -73,11 +72,6 @@ class EventStream:
             entries = await self._commands.read_events(self._connection, self.position, block_ms)
         except (ServerUnreachableError, ReplyLostError) as error:
             await self._recover(error)
-            return []
-        except ResponseError as error:
-            if not str(error).startswith("UNBLOCKED"):  # the server let us go, as it does when it becomes a replica
-                raise
-            await self._recover(ReplyLostError(str(self._connection.address), str(error)))
             return []
         except QueueClosedError:
             if not self.is_closed:

@@ -18,7 +18,7 @@ from toril.queues.cron import Cron
 from toril.queues.option_values import encode_job_options, moment, stored_options
 from toril.queues.options import NO_OPTIONS, JobOptions, check_job_options
 from toril.wire.codec import from_json, from_json_or, to_json
-from toril.wire.line import Argument
+from toril.wire.refusals import Argument
 from toril.wire.scheduler_commands import Iteration, SchedulerCommands, SchedulerUpsert
 
 if TYPE_CHECKING:

@@ -18,8 +18,6 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from copy import copy
 from typing import Any, Final, NoReturn, TypeAlias
 
-from redis.exceptions import RedisError
-
 from toril.cancellation import run_beside
 from toril.clock import Clock
 from toril.errors import JobFailedError, JobRemovedError, QueueClosedError, ResultTimeoutError, ServerError, TorilError
@@ -125,7 +123,7 @@ class Results:
                 if self._waiting and loop.time() >= check_at:
                     self._hand_over(await self._check())
                     check_at = loop.time() + CHECK_MS / 1_000
-        except (TorilError, RedisError) as error:  # such as a password that was changed: whoever waits must hear of it
+        except TorilError as error:  # such as a password that was changed: whoever waits must hear of it
             self._send_away(error)
         finally:
             self._reader = None

@@ -17,8 +17,9 @@ from toril.wire.connection import Connection, Server
 from toril.wire.job_commands import JobCommands
 from toril.wire.jobs import Added, FlowNode, NewJob
 from toril.wire.keys import QueueKeys
-from toril.wire.line import Argument, ReplyLostError
+from toril.wire.line import ReplyLostError
 from toril.wire.reads import LIST_STATES, READ_BATCH
+from toril.wire.refusals import Argument
 from toril.wire.turns import ClaimState, StalledReply, TurnReply, TurnRequest
 
 ADD_BATCH: Final = 1_000

@@ -13,7 +13,7 @@ import contextlib
 import copy
 import random
 import re
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, cast
 from weakref import WeakSet
@@ -23,6 +23,7 @@ from redis import exceptions as redis_errors
 
 from toril.clock import real_sleep
 from toril.errors import (
+    DamagedKeyError,
     QueueClosedError,
     ReadOnlyServerError,
     ServerError,
@@ -34,11 +35,14 @@ from toril.errors import (
 )
 from toril.telemetry.logs import get_logger
 from toril.units import format_ms
+from toril.wire import scripts
 from toril.wire.address import ServerAddress, ServerKind
 from toril.wire.codec import id_text
+from toril.wire.damage import locate
 from toril.wire.keys import QueueKeys
-from toril.wire.line import NETWORK_ERRORS, Argument, Line, ReplyLostError, reason_of
+from toril.wire.line import NETWORK_ERRORS, Line, ReplyLostError, reason_of
 from toril.wire.places import ClusterPlace, FixedPlace, Place, SentinelPlace, connection_to
+from toril.wire.refusals import Argument, UnknownScriptError, key_of, plain
 from toril.wire.scripts import Script
 
 log = get_logger(__name__)
@@ -111,13 +115,18 @@ class Connection:
             ReplyLostError: the connection broke after the command was sent.
             ServerRefusedError, ServerTooOldError: while connecting.
             WrongLoopError: the connection stands, and belongs to another event loop; nothing was sent.
-            redis.exceptions.ResponseError: the server's own error.
+            ServerRefusedError, ServerFullError, CommandFailedError: what the server answered instead of doing it.
+            DamagedKeyError: the same; a key is of another type.
         """
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._patience_ms / 1_000
         for pause_ms in backoff_ms():
             try:
                 return await self._call_once(args, block_ms)
+            except DamagedKeyError as error:
+                if error.problems:
+                    raise
+                raise await locate(error, args, self._wrong_kinds(args)) from None
             except (ServerUnreachableError, ReplyLostError) as error:
                 lost = isinstance(error, ReplyLostError)
                 if (lost and not repeatable) or loop.time() + pause_ms / 1_000 > give_up_at:
@@ -129,9 +138,18 @@ class Connection:
         """Run a script by its digest; its text is sent only if the server doesn't know it yet. Raises what `call` raises."""
         try:
             return await self.call("EVALSHA", script.sha1, len(keys), *keys, *args, repeatable=repeatable)
-        except redis_errors.NoScriptError:
+        except UnknownScriptError:
             await self.call("SCRIPT", "LOAD", script.text, repeatable=True)
             return await self.call("EVALSHA", script.sha1, len(keys), *keys, *args, repeatable=repeatable)
+
+    def _wrong_kinds(self, args: tuple[Argument, ...]) -> Callable[[list[str]], Awaitable[list[bytes]]]:
+        bases = [str(key) for key in args[3 : 3 + int(args[2])]] if args[0] == "EVALSHA" else [key_of(args)]
+
+        async def look(pairs: list[str]) -> list[bytes]:
+            found: list[bytes] = await self.run(scripts.load("wrong_kinds"), bases, *pairs, repeatable=True)
+            return found
+
+        return look
 
     async def connect(self) -> None:
         """Make the connection now, if there is none; tries once. Raises what `call` raises while connecting."""
@@ -405,7 +423,7 @@ def _connect_error(address: ServerAddress, error: BaseException) -> ServerError:
         return ServerUnreachableError(str(address), "it is still loading its data")
     refused = (redis_errors.AuthenticationError, redis_errors.AuthorizationError, redis_errors.ResponseError)
     if isinstance(error, refused):  # NOPERM, NOAUTH, WRONGPASS, unknown database
-        return ServerRefusedError(str(address), address.hide(str(error)))
+        return ServerRefusedError(str(address), address.hide(plain(str(error))))
     if isinstance(error, TimeoutError):
         return ServerUnreachableError(str(address), f"no answer within {format_ms(CONNECT_TIMEOUT_MS)}")
     return ServerUnreachableError(str(address), address.hide(reason_of(error)))

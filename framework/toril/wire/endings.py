@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from toril.wire.jobs import NewJob
-from toril.wire.line import Argument
+from toril.wire.refusals import Argument
 
 Ending: TypeAlias = tuple[Argument, ...]
 """How a claimed job leaves the active list, as the turn script takes it: seven values, or fourteen with a dead letter before them.

@@ -10,8 +10,8 @@ from toril.wire import replies, scripts
 from toril.wire.endings import sendable
 from toril.wire.jobs import NewJob
 from toril.wire.keys import RESERVED_JOB_IDS
-from toril.wire.line import Argument
 from toril.wire.reads import QueueReads
+from toril.wire.refusals import Argument
 
 
 class JobCommands(QueueReads):

@@ -15,10 +15,21 @@ DEFAULT_PREFIX: Final = "bull"
 CLUSTER_PREFIX: Final = "{bull}"
 """The default on a Cluster, where all keys of a queue must hash alike."""
 
-RESERVED_JOB_IDS: Final = frozenset(
-    "wait paused active prioritized delayed waiting-children completed failed id meta events marker pc stalled "
-    "stalled-check limiter repeat priority delay metrics:completed metrics:failed".split()
-)
+QUEUE_KINDS: Final = {
+    "wait": "list", "paused": "list", "active": "list", "prioritized": "zset", "delayed": "zset", "waiting-children": "zset",
+    "completed": "zset", "failed": "zset", "id": "string", "meta": "hash", "events": "stream", "marker": "zset", "pc": "string",
+    "stalled": "set", "stalled-check": "string", "limiter": "string", "repeat": "zset",
+    "metrics:completed": "hash", "metrics:failed": "hash", "metrics:completed:data": "list", "metrics:failed:data": "list",
+}  # fmt: skip
+"""The queue's own keys by what follows its base, each with its type (wire §1)."""
+
+JOB_KINDS: Final = {
+    "": "hash", ":lock": "string", ":logs": "list", ":dependencies": "set", ":processed": "hash", ":failed": "hash",
+    ":unsuccessful": "zset",
+}  # fmt: skip
+"""A job's keys by what follows its own, each with its type."""
+
+RESERVED_JOB_IDS: Final = frozenset(QUEUE_KINDS) | {"priority", "delay"}
 """A job's hash lies beside the queue's own keys, so no job may have one of their names."""
 
 

@@ -15,16 +15,15 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 import hiredis
 import redis.asyncio.connection as redis_connection
 from redis import exceptions as redis_errors
 
-from toril.errors import ServerError, ServerFullError, ServerUnreachableError
+from toril.errors import ServerError, ServerUnreachableError
 from toril.wire.codec import id_bytes
-
-Argument: TypeAlias = str | bytes | int | float
+from toril.wire.refusals import Argument, refusal
 
 NETWORK_ERRORS: Final = (OSError, EOFError, asyncio.IncompleteReadError, redis_errors.ConnectionError, redis_errors.TimeoutError)
 
@@ -60,7 +59,8 @@ class Line:
         self._connection = connection
         self._address = address
         self._reply_timeout_ms = reply_timeout_ms
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()  # each with the loop time by which it must be answered
+        self._waiting: deque[tuple[asyncio.Future[Any], float, tuple[Argument, ...]]] = deque()
+        """Each with the loop time by which it must be answered, and its command."""
         self._watch: asyncio.TimerHandle | None = None
         self._is_lost = False
         self._loop = asyncio.get_running_loop()
@@ -68,7 +68,8 @@ class Line:
         """Ends when the line has ended and its connection is closed. Whoever made the line waits for it."""
 
     async def call(self, args: tuple[Argument, ...], block_ms: int) -> Any:  # noqa: ANN401 -- a reply has the type that the command gives it
-        """Send one command and wait for its reply. Raises ReplyLostError, ServerUnreachableError, redis.exceptions.ResponseError."""
+        """Send one command and wait for its reply. Raises ReplyLostError, ServerUnreachableError, and what `refusal` makes of
+        an error in the server's reply."""
         try:
             packed = _pack(args)
         except UnicodeEncodeError:  # an id that is no UTF-8, as the server told it
@@ -80,7 +81,7 @@ class Line:
             self._watch = loop.call_at(answer_by, self._check)
         # From here to the write nothing suspends: the line must have the order of the bytes. redis-py's own sending would close
         # the connection when its caller is cancelled; here the whole command is in the transport's buffer by then.
-        self._waiting.append((reply, answer_by))
+        self._waiting.append((reply, answer_by, args))
         writer = _writer_of(self._connection)
         try:
             writer.write(packed)
@@ -100,7 +101,7 @@ class Line:
         if self._watch is not None:
             self._watch.cancel()
         waiting, self._waiting = self._waiting, deque()
-        for future, _ in waiting:
+        for future, _, _ in waiting:
             if not future.done():
                 future.set_exception(ReplyLostError(self._address, f"the reply was lost: {reason}"))
                 future.exception()  # marks it as seen: its caller may be gone
@@ -121,10 +122,12 @@ class Line:
                 if not self._waiting:
                     reason = "the server sent a reply that nobody asked for"
                     return
-                future, _ = self._waiting.popleft()
+                future, _, command = self._waiting.popleft()
                 if future.done():  # its caller was cancelled
                     continue
-                if isinstance(reply, Exception):
+                if isinstance(reply, redis_errors.ResponseError):
+                    future.set_exception(refusal(self._address, command, reply))
+                elif isinstance(reply, Exception):
                     future.set_exception(reply)
                 else:
                     future.set_result(reply)
@@ -141,8 +144,6 @@ class Line:
             )
         except _ELSEWHERE as error:
             return self._retire(error)
-        except redis_errors.OutOfMemoryError as error:
-            return ServerFullError(self._address, str(error))
         except redis_errors.ResponseError as error:
             text = str(error)
             if text.startswith("UNBLOCKED"):  # so is a blocked command let go when its server becomes a replica

@@ -17,7 +17,8 @@ from redis.backoff import NoBackoff
 
 from toril.errors import ServerKindError, ServerUnreachableError
 from toril.wire.address import ServerAddress, ServerKind
-from toril.wire.line import NETWORK_ERRORS, Argument, reason_of
+from toril.wire.line import NETWORK_ERRORS, reason_of
+from toril.wire.refusals import Argument
 
 ASK_TIMEOUT_MS: Final = 1_000
 """How long one Sentinel or node may take to say where to go, before the next one is asked."""

@@ -25,6 +25,9 @@ ENDED_CANCELLED: Final = 3
 LETTER_REFUSED: Final = -13
 """The dead letter can't be written; the job is as it was."""
 
+OUTCOME_REFUSED: Final = -14
+"""A key of the job's parent keeps its end from being written; the job is as it was."""
+
 MISSING_JOB: Final = -1
 MISSING_LOCK: Final = -2
 WRONG_STATE: Final = -3

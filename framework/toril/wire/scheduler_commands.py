@@ -14,7 +14,7 @@ from toril.wire import scripts
 from toril.wire.codec import to_json
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
-from toril.wire.line import Argument
+from toril.wire.refusals import Argument
 
 
 @dataclass(frozen=True, slots=True)

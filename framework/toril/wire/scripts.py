@@ -53,10 +53,14 @@ def load(name: str) -> Script:
     return Script(name, text, digest, len(set(_KEY.findall(header))))
 
 
+def name_of(sha1: str) -> str:
+    """The name of our script with this digest."""
+    return _NAMES_BY_DIGEST.get(sha1, "a script")
+
+
 def _names() -> list[str]:
     folder = resources.files("toril.wire") / "lua"
     return [entry.name.removesuffix(".lua") for entry in folder.iterdir() if entry.name.endswith(".lua")]
 
 
-for _name in _names():
-    load(_name)  # now: reading a file later would block the event loop
+_NAMES_BY_DIGEST: Final = {load(_name).sha1: _name for _name in _names()}  # now: reading a file later would block the event loop

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from redis import exceptions as redis_errors
-
 from toril.errors import ServerRefusedError
 from toril.telemetry.logs import get_logger
 from toril.wire import scripts
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
-from toril.wire.line import reason_of
 
 log = get_logger(__name__)
 
@@ -24,12 +21,12 @@ async def check_server(server: Server, keys: QueueKeys) -> None:
     connection = server.commands_of(keys)
     try:
         denied: list[bytes] = await connection.run(scripts.load("probe"), (keys.base, keys.own), repeatable=True)
-    except redis_errors.NoPermissionError as error:
-        raise ServerRefusedError(str(server.address), f"{reason_of(error)}. {_grant(keys)}") from error
+    except ServerRefusedError as error:
+        raise ServerRefusedError(error.address, error.reason, _grant(keys)) from error
     if denied:
         commands = [command.decode() for command in denied]
         raise ServerRefusedError(
-            str(server.address), f"queue {keys.queue!r} needs commands that its user may not run: {', '.join(commands)}. {_grant(keys)}"
+            str(server.address), f"queue {keys.queue!r} needs commands that its user may not run: {', '.join(commands)}", _grant(keys)
         )
     await _warn_of_eviction(server, keys)
 

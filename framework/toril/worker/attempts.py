@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-from toril.errors import JobCancelledError, LetterRefusedError, LockLostError
+from toril.errors import JobCancelledError, LetterRefusedError, LockLostError, OutcomeRefusedError
 from toril.queues.job import Job
 from toril.queues.listeners import Listeners
 from toril.queues.payloads import ANY_DATA, ANY_RESULT
@@ -38,8 +38,8 @@ MOST_EXPECTED: Final = 100
 """How many cancelled jobs that other workers run are remembered: one may be on its way here."""
 
 
-LETTER_RETRY_MS: Final = 5_000
-"""How long a job that failed for good waits until its dead letter is tried again."""
+REFUSED_RETRY_MS: Final = 5_000
+"""How long a job whose end (or dead letter) could not be written waits until that is tried again."""
 
 
 class Attempts:
@@ -202,8 +202,9 @@ class Attempts:
         if isinstance(outcome, WaitForChildren) and code == replies.NO_CHILD_PENDING:
             self._send(running, PutBack())
             return
-        if code == replies.LETTER_REFUSED and isinstance(detail, bytes):
-            self._letter_refused(running, outcome, detail.decode("utf-8", "replace"))
+        if code in (replies.LETTER_REFUSED, replies.OUTCOME_REFUSED) and isinstance(detail, bytes):
+            kind = LetterRefusedError if code == replies.LETTER_REFUSED else OutcomeRefusedError
+            self._refused(running, outcome, kind(job.id, self._queue.name, detail.decode("utf-8", "replace")))
             return
         self.running.pop(running.token, None)
         if isinstance(outcome, RateLimited):
@@ -238,16 +239,17 @@ class Attempts:
             if isinstance(outcome, Retry) and outcome.delay_ms == 0:
                 self._listeners.tell("waiting", job.id)
 
-    def _letter_refused(self, running: RunningJob, outcome: Outcome, problem: str) -> None:
-        """The job is still ours and keeps its lock. Neither it nor its letter may be lost, so it ends when the letter can be written."""
+    def _refused(self, running: RunningJob, outcome: Outcome, error: LetterRefusedError | OutcomeRefusedError) -> None:
+        """The job is still ours and keeps its lock. Neither it nor its letter may be lost, so it ends when its end can be written."""
         if not running.is_refused:
             running.is_refused = True  # told once for each job, not with each try
-            error = LetterRefusedError(running.job.id, self._queue.name, problem)
-            log.error("the dead letter can't be written: the job stays active until it can", reason=str(error), **running.job.log_fields())
+            log.error("an end can't be written: the job stays active until it can", reason=str(error), **running.job.log_fields())
             self._listeners.tell("error", error)
-        self._queue.clock.call_later(LETTER_RETRY_MS, functools.partial(self._try_letter_again, running, outcome))
+        if isinstance(outcome, RateLimited):
+            self._lanes_of().release(0)  # the next try holds them anew
+        self._queue.clock.call_later(REFUSED_RETRY_MS, functools.partial(self._try_again, running, outcome))
 
-    def _try_letter_again(self, running: RunningJob, outcome: Outcome) -> None:
+    def _try_again(self, running: RunningJob, outcome: Outcome) -> None:
         if not self.is_stopping:  # else its lock runs out, and the sweep of another worker puts it back
             self._send(running, outcome)
 

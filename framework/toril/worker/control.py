@@ -14,8 +14,6 @@ import asyncio
 import contextlib
 from typing import Final
 
-from redis import exceptions as redis_errors
-
 from toril.clock import real_sleep
 from toril.errors import ServerError
 from toril.telemetry.logs import get_logger
@@ -47,7 +45,7 @@ class Control:
         """Listen until cancelled. A lost connection is no trouble worth a word: others of this worker will tell."""
         pauses = backoff_ms()
         while True:
-            with contextlib.suppress(ServerError, redis_errors.RedisError):
+            with contextlib.suppress(ServerError):
                 async with contextlib.aclosing(aiter(self._subscription)) as messages:
                     async for message in messages:
                         pauses = backoff_ms()
@@ -74,5 +72,5 @@ class Control:
         """Do what `look_soon` asks for, until cancelled."""
         while True:
             job_id = await self._asked.get()
-            with contextlib.suppress(ServerError, redis_errors.RedisError):  # the next renewal will tell again
+            with contextlib.suppress(ServerError):  # the next renewal will tell again
                 await self.look(job_id)

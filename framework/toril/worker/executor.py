@@ -10,8 +10,6 @@ import random
 from dataclasses import replace
 from typing import Any, Final, cast
 
-from redis import exceptions as redis_errors
-
 from toril.clock import Clock
 from toril.durations import optional_ms, to_ms
 from toril.errors import (
@@ -26,6 +24,7 @@ from toril.errors import (
     PayloadTooLargeError,
     RateLimitError,
     ServerError,
+    ServerUnreachableError,
     TorilError,
     UnknownJobNameError,
     UnrecoverableError,
@@ -38,6 +37,7 @@ from toril.queues.payloads import check_size
 from toril.telemetry.context import LOG_CONTEXT
 from toril.telemetry.logs import get_logger
 from toril.wire.codec import from_json_or, to_json
+from toril.wire.line import ReplyLostError
 from toril.worker.calling import HandlerCaller
 from toril.worker.executors import Children
 from toril.worker.options import WorkerOptions
@@ -137,10 +137,10 @@ class Executor:
         """
         try:
             await job.queue.job_schedulers.follow(job)
-        except ServerError as error:
+        except (ServerUnreachableError, ReplyLostError) as error:
             log.warning("the next iteration could not be added; the job is put back", reason=str(error))
             return PutBack()
-        except redis_errors.ResponseError as error:  # read-only after a failover, say: it answers at once, so wait between the tries
+        except ServerError as error:  # a full server or a damaged key, say: it answers at once, so wait between the tries
             log.warning("the server refused to add the next iteration; the job is put off", reason=str(error))
             return PutOff(SCHEDULE_RETRY_MS)
         except TorilError as error:  # a rule that somebody else wrote and that can't be read: this run is still due

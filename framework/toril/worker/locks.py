@@ -20,8 +20,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, cast
 
-from redis import exceptions as redis_errors
-
 from toril.cancellation import run_to_end
 from toril.clock import Clock
 from toril.errors import ServerError
@@ -30,7 +28,7 @@ from toril.wire import scripts
 from toril.wire.codec import id_text
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
-from toril.wire.line import Argument
+from toril.wire.refusals import Argument
 from toril.worker.attempts import Attempts
 from toril.worker.health import Health
 from toril.worker.options import WorkerOptions
@@ -147,7 +145,7 @@ class LockKeeper:
         try:
             async with asyncio.timeout(min(RENEWAL_TIMEOUT_MS, interval_ms) / 1_000):  # the network's time is real
                 flat: list[bytes | int] = await self._connection.run(scripts.load("renew_locks"), bases, *args)
-        except (ServerError, redis_errors.RedisError, TimeoutError) as error:
+        except (ServerError, TimeoutError) as error:
             self._note_failure(error)
             return False
         self._note_success()

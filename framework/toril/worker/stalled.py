@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from redis import exceptions as redis_errors
-
 from toril.clock import Clock
 from toril.errors import ServerError
 from toril.telemetry.logs import get_logger
@@ -63,7 +61,7 @@ class StalledSweep:
             self._missing.dropped(len(reply.dropped), reply.dropped)
             for job_id in reply.cancelled:
                 await self._end_cancelled(job_id)
-        except (ServerError, redis_errors.RedisError) as error:
+        except ServerError as error:
             self._health.failed("stalled-sweep", error)
             return min(interval_ms, RETRY_MS)
         self._health.works("stalled-sweep")

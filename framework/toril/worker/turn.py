@@ -20,10 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from redis import exceptions as redis_errors
-
 from toril.clock import Clock, Timer, real_sleep
-from toril.errors import ClaimObstructedError, ServerError
+from toril.errors import ClaimObstructedError, DamagedKeyError, ServerError
 from toril.telemetry.logs import get_logger
 from toril.wire import replies
 from toril.wire.codec import JobRecord
@@ -263,7 +261,7 @@ class Lanes:
         self._claims_under_way += reservation.claims > 0
         try:
             reply = await self._send(lane, request)
-        except redis_errors.ResponseError as error:
+        except ServerError as error:
             self._slots.settle(reservation, [])
             await self._after_script_error(lane, batch, reservation, error)
             return
@@ -291,25 +289,22 @@ class Lanes:
             self._after_claim(state, reply.value, nothing_changed=rings == self._rings and names_freed == self._slots.name_freed)
 
     async def _send(self, lane: Lane, request: TurnRequest) -> TurnReply:
-        """Send until answered, always the same: the server does a turn once."""
+        """Send until answered, always the same: the server does a turn once. Raises what has stopped the
+        script, and, if nothing is lost by it, what has kept it from beginning."""
         for pause_ms in backoff_ms():
             try:
                 reply = await self._commands.turn(lane.connection, request)
             except ServerError as error:
-                self._health.failed(lane.name, error)
-            except redis_errors.ResponseError as error:
-                if _is_script_error(error):
+                if error.stopped_script or (isinstance(error, DamagedKeyError) and not request.endings):
                     raise
-                self._health.failed(lane.name, error)  # loading, read-only after a failover, out of memory…: that passes
+                self._health.failed(lane.name, error)  # away, damaged, read-only after a failover, out of memory…: that passes
             else:
                 self._health.works(lane.name)
                 return reply
             await real_sleep(pause_ms)
         raise AssertionError("unreachable: backoff_ms never ends")
 
-    async def _after_script_error(
-        self, lane: Lane, batch: list[Gathered], reservation: Reservation, error: redis_errors.ResponseError
-    ) -> None:
+    async def _after_script_error(self, lane: Lane, batch: list[Gathered], reservation: Reservation, error: ServerError) -> None:
         """A key of a wrong type, say, stops the whole script. So that one job can't hold up the others, each goes alone."""
         if len(batch) + (reservation.claims > 0) > 1:
             may_be_written = True  # what the script had done when it stopped stays done: all that comes before the culprit
@@ -371,8 +366,3 @@ class Lanes:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._clock.call_later(delay_ms, self.look_again)
-
-
-def _is_script_error(error: redis_errors.ResponseError) -> bool:
-    """Whether the script itself failed, which it will do again; the server names the script then."""
-    return "user_script" in str(error)  # BUSY, READONLY and others only speak of a script: they pass

@@ -14,8 +14,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from redis import exceptions as redis_errors
-
 from toril.clock import Clock, Timer, real_sleep
 from toril.errors import ServerError
 from toril.wire.commands import QueueCommands
@@ -79,7 +77,7 @@ class Doorbell:
                         self._ring()  # first of all: sleep again only if a claim finds nothing
                         await self._commands.ring(marker)
                         continue
-                except (ServerError, redis_errors.RedisError) as error:
+                except ServerError as error:
                     self._health.failed("doorbell", error)
                     block_ms, is_failing = AFTER_FAILURE_BLOCK_MS, True
                     await real_sleep(next(pauses))

@@ -20,6 +20,7 @@ local q = open_queue(KEYS[1])
 
 for i = 2, #ARGV, 11 do
   local parent_key = ARGV[i + 9]
+  refuse(add_obstacle(q, ARGV[i + 7], ARGV[i + 8], parent_key, ARGV[i + 10]))
   if parent_key ~= "" and call("EXISTS", parent_key) == 0 then return { (i - 2) / 11, -5 } end
 end
 

@@ -21,6 +21,10 @@ local root = open_queue(KEYS[1])
 local parent_of_root = unpack(ARGV, 13, 13)
 if parent_of_root ~= "" and call("EXISTS", parent_of_root) == 0 then return -5 end
 
+for i = 3, #ARGV, 13 do
+  refuse(add_obstacle(queue_of(root, ARGV[i]), ARGV[i + 8], ARGV[i + 9], ARGV[i + 10], ARGV[i + 11]))
+end
+
 local ids, queues, parents = {}, {}, {}
 for i = 3, #ARGV, 13 do
   local base, name, data, opts, timestamp, delay, priority, lifo, custom, rule, parent_key, parent, has_children = unpack(ARGV, i, i + 12)

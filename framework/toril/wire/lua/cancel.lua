@@ -15,6 +15,8 @@ Returns  the name of the collection that the job was in, or -1 no such job, -3 i
 
 local q, id, now, reason = open_queue(KEYS[1]), ARGV[1], tonumber(ARGV[2]), ARGV[3]
 if call("EXISTS", q.base .. id) == 0 then return -1 end
+local parent = call("HMGET", q.base .. id, "parentKey", "parent")
+if parent[1] then refuse(parent_obstacle(q, parent[1], parent[2])) end
 if is_pending_iteration(q, id) then return -8 end -- also one that was claimed a moment ago, until the next one is there
 if call("LPOS", q.active, id) then
   call("SET", q.own .. "cancel:" .. id, reason, "PX", 3600000)

@@ -14,6 +14,7 @@ Returns  0, or -1 if there is no such job
 local q, id, priority, first = open_queue(KEYS[1]), ARGV[1], tonumber(ARGV[2]), ARGV[3] == "1"
 local key = q.base .. id
 if call("EXISTS", key) == 0 then return -1 end
+refuse(wrong_kind(key, "hash"))
 if call("ZREM", q.prioritized, id) == 1 or call("LREM", q.wait, -1, id) == 1 then
   if priority == 0 then
     call(first and "RPUSH" or "LPUSH", q.wait, id)

@@ -28,8 +28,8 @@ local AGE_FIELDS = is_list and { "finishedOn", "processedOn", "timestamp" }
   or { "timestamp" }
 local function is_old(key)
   if is_finished then return true end
-  for _, field in ipairs(AGE_FIELDS) do
-    local at = tonumber(call("HGET", key, field))
+  for _, name in ipairs(AGE_FIELDS) do
+    local at = tonumber(field(key, name))
     if at then return at <= until_ms end
   end
   return true
@@ -41,8 +41,8 @@ for _, id in ipairs(candidates()) do
   local is_pending = not is_finished and is_pending_iteration(q, id)
   local is_locked = state == "active" and call("EXISTS", key .. ":lock") == 1
   if not is_pending and not is_locked and is_old(key) then
-    call(is_list and "LREM" or "ZREM", source, unpack(is_list and { 0, id } or { id }))
     remove_hard(q, id)
+    call(is_list and "LREM" or "ZREM", source, unpack(is_list and { 0, id } or { id }))
     removed[#removed + 1] = id
   end
 end

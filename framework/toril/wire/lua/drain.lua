@@ -19,8 +19,8 @@ for _, id in ipairs(ids) do
   if is_pending_iteration(q, id) then
     passed = passed + 1
   else
-    if is_list then call("LREM", key, 1, id) else call("ZREM", key, id) end
     remove_hard(q, id)
+    if is_list then call("LREM", key, 1, id) else call("ZREM", key, id) end
     removed = removed + 1
   end
 end

@@ -17,8 +17,10 @@ q.metrics_points = tonumber(ARGV[4])
 local key = q.base .. id
 local reason = call("GET", q.own .. "cancel:" .. id)
 if not reason or call("EXISTS", key .. ":lock") == 1 or call("EXISTS", key) == 0 then return "" end
+local parent = call("HMGET", key, "parentKey", "parent")
+if parent[1] then refuse(parent_obstacle(q, parent[1], parent[2])) end
 if call("LREM", q.active, 1, id) == 0 then return "" end
 call("SREM", q.stalled, id)
-call("HINCRBY", key, "stc", 1)
+count_up(key, "stc")
 fail_unasked(q, now, id, "active", "cancelled: " .. reason, ARGV[3])
 return reason

@@ -14,5 +14,5 @@ local holder = redis.pcall("GET", lock) -- an error where the key is of another 
 if not holder then return -2 end
 if holder ~= ARGV[2] then return -6 end
 redis.call("PEXPIRE", lock, ARGV[3])
-redis.call("SREM", KEYS[1] .. "stalled", ARGV[1])
+redis.pcall("SREM", KEYS[1] .. "stalled", ARGV[1])
 return 0

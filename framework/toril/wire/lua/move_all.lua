@@ -15,9 +15,14 @@ Returns  how many were moved; fewer than asked for means that none is left
 local q, target, count = open_queue(KEYS[1]), ARGV[1], tonumber(ARGV[2])
 local ids = call("ZRANGEBYSCORE", q.base .. target, 0, ARGV[3], "LIMIT", 0, count)
 if #ids == 0 then return 0 end
+if target ~= "delayed" then
+  for _, id in ipairs(ids) do
+    refuse(relink_obstacle(q, q.base .. id))
+  end
+end
 for _, id in ipairs(ids) do
   local key = q.base .. id
-  if target ~= "delayed" then
+  if target ~= "delayed" and call("TYPE", key).ok == "hash" then
     call("HDEL", key, "finishedOn", "processedOn", target == "completed" and "returnvalue" or "failedReason")
     relink(key, target)
     forget(q, id)

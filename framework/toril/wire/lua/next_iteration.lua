@@ -34,7 +34,7 @@ if call("EXISTS", q.base .. id) == 1 then
   return id
 end
 call("ZADD", all, due, scheduler)
-call("HINCRBY", record_key, "ic", 1)
+count_up(record_key, "ic")
 return (add_iteration(q, scheduler, due, now, tonumber(ARGV[5]), {
   name = record[1] or "__default__", data = record[2] or "{}", priority = tonumber(ARGV[6]), lifo = ARGV[10] == "1",
 }, { head = ARGV[7], id_text = ARGV[8], repeat_rest = ARGV[9], is_pattern = every == nil }))

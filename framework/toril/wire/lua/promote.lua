@@ -12,9 +12,9 @@ Returns  0, or -3 if it isn't delayed (also if there is no such job)
 local q, id = open_queue(KEYS[1]), ARGV[1]
 local key = q.base .. id
 if call("ZREM", q.delayed, id) == 0 then return -3 end
-local priority = tonumber(call("HGET", key, "priority")) or 0
+local priority = tonumber(field(key, "priority")) or 0
 add_waiting(q, id, priority)
 wake(q)
 event(q, "waiting", "jobId", id, "prev", "delayed")
-if call("EXISTS", key) == 1 then call("HSET", key, "delay", 0) end
+if call("TYPE", key).ok == "hash" then call("HSET", key, "delay", 0) end
 return 0

@@ -17,7 +17,7 @@ for i = 2, #ARGV, 2 do
   local code = holder and -6 or -2
   if holder == token then
     redis.call("PEXPIRE", lock, lock_ms, "GT") -- not shorter than `extend_lock` has made it
-    redis.call("SREM", stalled, id)
+    redis.pcall("SREM", stalled, id) -- nor must this one
     code = redis.call("EXISTS", own .. "cancel:" .. id)
   end
   if code ~= 0 then

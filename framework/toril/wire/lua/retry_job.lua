@@ -17,6 +17,7 @@ Returns  0, -1 if there is no such job, -3 if it isn't there
 local q, id, target = open_queue(KEYS[1]), ARGV[1], ARGV[2]
 local key = q.base .. id
 if call("EXISTS", key) == 0 then return -1 end
+refuse(wrong_kind(key, "hash") or relink_obstacle(q, key))
 if call("ZREM", q.base .. target, id) == 0 then return -3 end
 call("HDEL", key, "finishedOn", "processedOn", target == "completed" and "returnvalue" or "failedReason")
 if ARGV[4] == "1" then call("HDEL", key, "atm") end

@@ -24,7 +24,7 @@ trim_events(q)
 
 -- A job scheduler's iteration is never given up: that would end its schedule.
 local function is_scheduled(key)
-  local scheduler = call("HGET", key, "rjk")
+  local scheduler = field(key, "rjk")
   return scheduler
     and (call("EXISTS", q.base .. "repeat:" .. scheduler) == 1 or call("ZSCORE", q.base .. "repeat", scheduler) ~= false)
 end
@@ -40,10 +40,10 @@ for _, id in ipairs(suspects) do
     cancelled[#cancelled + 1] = id -- its worker died before it could obey
   elseif call("LREM", q.active, 1, id) == 0 then
     -- it has ended
-  elseif call("EXISTS", key) == 0 then
+  elseif call("TYPE", key).ok ~= "hash" then
     if string.sub(id, 1, 2) ~= "0:" then dropped[#dropped + 1] = id end -- those are marks of old versions
   else
-    local count = call("HINCRBY", key, "stc", 1)
+    local count = count_up(key, "stc")
     if count > max_stalled and not is_scheduled(key) then
       call("HSET", key, "defa", "job stalled more than allowable limit")
     end

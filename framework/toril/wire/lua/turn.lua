@@ -79,7 +79,7 @@ local function end_all()
     else
       local code, detail
       if kind == "c" then
-        code = finish(q, now, id, held, "completed", a, nil, c)
+        code, detail = finish(q, now, id, held, "completed", a, nil, c)
       elseif kind == "f" then
         code, detail = finish(q, now, id, held, "failed", a, b, c, tonumber(d), letter)
       elseif kind == "r" then

@@ -25,6 +25,17 @@ local function duplicate(q, id, job, now, in_flow)
   return id
 end
 
+-- What would stop a script in the middle of adding a job: a key of its id, parent or deduplication and what is wrong with it, or nil.
+local function add_obstacle(q, custom, rule, parent_key, parent)
+  local problem = custom ~= "" and wrong_kind(q.base .. custom, "hash") or parent_key ~= "" and parent_obstacle(q, parent_key, parent)
+  if problem or rule == "" then return problem or nil end
+  local id = cjson.decode(rule).id
+  local owner_key = q.base .. "de:" .. id
+  problem = wrong_kind(owner_key, "string") or wrong_kind(q.base .. "dn:" .. id, "hash")
+  local owner = not problem and call("GET", owner_key)
+  return problem or owner and wrong_kind(q.base .. owner, "hash") or nil
+end
+
 -- §3.1: adds a job, and returns its id and true; else the id of the job that stands for it, or a code below 0. `ring_for` has to follow.
 -- `job` has what `store` takes, and custom (id or ""), rule (deduplication as JSON, or ""), has_children. The time is its timestamp.
 local function add_job(q, job, in_flow)

@@ -27,14 +27,6 @@ local function count_in_limiter(q)
   return call("INCR", q.limiter)
 end
 
--- What would stop a claim after jobs were moved to `active`: a key that holds what it can't, and what it holds; or nil.
-local function claim_obstacle(q)
-  for key, wanted in pairs({ [q.active] = "list", [q.events] = "stream", [q.marker] = "zset" }) do
-    local kind = call("TYPE", key).ok
-    if kind ~= "none" and kind ~= wanted then return key .. " holds a " .. kind .. " instead of a " .. wanted end
-  end
-end
-
 -- The next ids whatever their names are, up to `n`: moved to `active`.
 local function take_any(q, n)
   local ids = call("RPOP", q.wait, n)
@@ -144,7 +136,7 @@ local function claim(q, request)
   local max = q.max or request.limit_max
   promote_due(q, request.now, is_blocked(q))
   local limit = max or request.heeds_any_limit and 1
-  local obstacle = limit and limit_obstacle(q) or claim_obstacle(q)
+  local obstacle = limit and limit_obstacle(q)
   if obstacle then return rows, OBSTRUCTED, obstacle, waiting.skipped, prioritized.skipped, dropped end
   local taken, at = {}, 0 -- ids that are in `active`, and how many of them have been activated
   while #rows < request.wanted do

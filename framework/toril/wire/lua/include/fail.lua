@@ -5,13 +5,15 @@
 -- §3.15.4 and 5: the job that held a deduplication id has ended; the payload that came meanwhile, if any, follows it.
 local function release_deduplication(q, id, deduplication, now)
   local owner_key = q.base .. "de:" .. deduplication
+  if wrong_kind(owner_key, "string") then return end -- nobody knows who holds it, so nobody can give it back
   local owner = call("GET", owner_key)
   if owner == id and call("PTTL", owner_key) == -1 then call("DEL", owner_key) end
   local next_key = q.base .. "dn:" .. deduplication
-  local values = call("HMGET", next_key, "name", "data", "opts", "jid", "pk", "pd", "pdk", "rjk")
+  local values = redis.pcall("HMGET", next_key, "name", "data", "opts", "jid", "pk", "pd", "pdk", "rjk")
   if not values[1] then return end
-  local automatic = count_id(q)
+  local automatic = try_count_id(q)
   local next_id = values[4] or automatic
+  if not next_id or wrong_kind(q.base .. next_id, "hash") then return end
   local ok, opts = pcall(cjson.decode, values[3] or "{}")
   if not ok or type(opts) ~= "table" then opts = {} end
   local job = {
@@ -23,13 +25,13 @@ local function release_deduplication(q, id, deduplication, now)
   call("SET", owner_key, next_id)
   store(q, next_id, job)
   if place(q, next_id, job, now) == "delayed" then wake_delayed(q) else wake(q) end
-  if values[7] then call("SADD", values[7], q.base .. next_id) end
+  if values[7] and not wrong_kind(values[7], "set") then call("SADD", values[7], q.base .. next_id) end
   call("DEL", next_key)
 end
 
 -- Whether an id is that of the job that a scheduler has waiting: without it, the schedule would end.
 local function is_pending_iteration(q, id)
-  local scheduler = call("HGET", q.base .. id, "rjk")
+  local scheduler = field(q.base .. id, "rjk")
   if not scheduler then return false end
   local due = call("ZSCORE", q.base .. "repeat", scheduler)
   return due ~= false and id == "repeat:" .. scheduler .. ":" .. string.format("%.0f", tonumber(due))
@@ -39,7 +41,7 @@ end
 local function fail_unasked(q, now, id, from, reason, rule_text)
   settle(q)
   local key = q.base .. id
-  local values = call("HMGET", key, "parentKey", "parent", "deid")
+  local values = redis.pcall("HMGET", key, "parentKey", "parent", "deid")
   trim_events(q)
   if values[3] then release_deduplication(q, id, values[3], now) end
   local parent_key = values[1]

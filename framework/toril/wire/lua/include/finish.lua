@@ -3,18 +3,25 @@
 -- include fail
 -- include fresh
 
--- Where a job that fails, is retried or moved stands: its hash's fields, or nil and why it can't be touched.
+local PARENT_KEY = 2
+local FINISH_FIELDS = { "name", "parentKey", "deid", "atm" }
+local RETRY_FIELDS = { "name", "parentKey", "priority", "atm" }
+
+-- Where a job that fails, is retried or moved stands: its hash's fields, or nil and why it can't be touched. -14 and what is wrong: a key of
+-- its parent keeps its end from being written, and nothing has happened.
 local function take_from_active(q, id, token, values_wanted, forgets)
   local key = q.base .. id
   local values = call("HMGET", key, unpack(values_wanted))
   if not values[1] then return nil, -1 end
+  if values[PARENT_KEY] then
+    local problem = parent_obstacle(q, values[PARENT_KEY], call("HGET", key, "parent"))
+    if problem then return nil, -14, problem end
+  end
   local code = unlock(q, id, token, forgets)
   if code < 0 then return nil, code end
   if call("LREM", q.active, -1, id) == 0 then return nil, -3 end
   return values, 0
 end
-
-local FINISH_FIELDS = { "name", "parentKey", "deid", "atm" }
 
 -- §3.5: completed, or failed for good, which may add a letter to the queue for dead letters. `result` is the JSON of the value, or the
 -- reason. -13 and what is wrong: the letter can't be written, and nothing has happened.
@@ -24,14 +31,10 @@ local function finish(q, now, id, token, target, result, stack, rule_text, attem
     if call("EXISTS", key) == 0 then return -1 end
     return call("SCARD", key .. ":dependencies") > 0 and -4 or -9
   end
-  if q.checked ~= finished then
-    call("ZCARD", finished) -- raises here, before anything is changed, if that is no sorted set
-    q.checked = finished
-  end
   local problem = letter and obstacle(letter.base, letter)
   if problem then return -13, problem end
-  local values, code = take_from_active(q, id, token, FINISH_FIELDS, true)
-  if not values then return code end
+  local values, code, why = take_from_active(q, id, token, FINISH_FIELDS, true)
+  if not values then return code, why end
   trim_events(q)
   local parent_key, deduplication = values[2], values[3]
   if parent_key or deduplication then settle(q) end
@@ -69,8 +72,6 @@ local function finish(q, now, id, token, target, result, stack, rule_text, attem
   return 0
 end
 
-local RETRY_FIELDS = { "name", "priority", "atm" }
-
 -- What an ending answers besides 0 and the refusals; the client knows the numbers by the same names.
 local NO_CHILD_PENDING, UNKNOWN_NAME_FAILED, ENDED_CANCELLED = 1, 2, 3
 
@@ -79,7 +80,7 @@ local NO_CHILD_PENDING, UNKNOWN_NAME_FAILED, ENDED_CANCELLED = 1, 2, 3
 local function ends_cancelled(q, now, id, stack, rule_text)
   local reason = call("GET", q.own .. "cancel:" .. id)
   if not reason then return nil end
-  call("HINCRBY", q.base .. id, "atm", 1)
+  count_up(q.base .. id, "atm")
   if stack ~= "" then call("HSET", q.base .. id, "stacktrace", stack) end
   fail_unasked(q, now, id, "active", "cancelled: " .. reason, rule_text)
   return ENDED_CANCELLED, reason
@@ -88,26 +89,28 @@ end
 -- §3.7a: the attempt failed; it runs again at once.
 local function retry_now(q, now, id, token, reason, stack, lifo, rule_text)
   promote_due(q, now, is_blocked(q))
-  local values, code = take_from_active(q, id, token, RETRY_FIELDS)
-  if not values then return code end
-  local ended, why = ends_cancelled(q, now, id, stack, rule_text)
+  local values, code, why = take_from_active(q, id, token, RETRY_FIELDS)
+  if not values then return code, why end
+  local ended
+  ended, why = ends_cancelled(q, now, id, stack, rule_text)
   if ended then return ended, why end
-  local priority = tonumber(values[2]) or 0
+  local priority = tonumber(values[3]) or 0
   add_waiting(q, id, priority, lifo)
   wake(q)
-  call("HSET", q.base .. id, "failedReason", reason, "stacktrace", stack, "atm", (tonumber(values[3]) or 0) + 1)
+  call("HSET", q.base .. id, "failedReason", reason, "stacktrace", stack, "atm", (tonumber(values[4]) or 0) + 1)
   trimming_event(q, "waiting", "jobId", id, "prev", "active")
   return 0
 end
 
 -- §3.7b with a reason (an attempt that failed), §3.8 moveToDelayed without one ("").
 local function delay_job(q, now, id, token, delay, reason, stack, rule_text)
-  local values, code = take_from_active(q, id, token, RETRY_FIELDS)
-  if not values then return code end
-  local ended, why = ends_cancelled(q, now, id, stack, rule_text)
+  local values, code, why = take_from_active(q, id, token, RETRY_FIELDS)
+  if not values then return code, why end
+  local ended
+  ended, why = ends_cancelled(q, now, id, stack, rule_text)
   if ended then return ended, why end
   if stack ~= "" then
-    call("HSET", q.base .. id, "delay", delay, "failedReason", reason, "stacktrace", stack, "atm", (tonumber(values[3]) or 0) + 1)
+    call("HSET", q.base .. id, "delay", delay, "failedReason", reason, "stacktrace", stack, "atm", (tonumber(values[4]) or 0) + 1)
   else
     call("HSET", q.base .. id, "delay", delay)
   end
@@ -120,15 +123,17 @@ end
 -- §3.8 moveToWait, with the ring also for a prioritized job (§11). A job that isn't active stays where it is.
 -- `limit_ms` above 0: nobody who has a rate limit may claim for so long. With a limit, what is left of it comes back as well.
 local function put_back(q, now, id, token, limit_ms, rule_text)
-  local priority = call("HMGET", q.base .. id, "name", "priority")
-  if not priority[1] then return -1 end
+  local values = call("HMGET", q.base .. id, "name", "priority", "parentKey", "parent")
+  if not values[1] then return -1 end
+  local problem = values[3] and parent_obstacle(q, values[3], values[4])
+  if problem then return -14, problem end
   local code = unlock(q, id, token)
   if code < 0 then return code end
   if limit_ms and limit_ms > 0 then call("SET", q.limiter, "9007199254740991", "PX", limit_ms) end
   if call("LREM", q.active, 1, id) == 0 then return 0 end
   local ended, why = ends_cancelled(q, now, id, "", rule_text)
   if ended then return ended, why end
-  priority = tonumber(priority[2]) or 0
+  local priority = tonumber(values[2]) or 0
   if priority > 0 then
     add_prioritized_front(q, id, priority)
   else
@@ -145,9 +150,10 @@ local function wait_for_children(q, now, id, token, rule_text)
   if call("EXISTS", key) == 0 then return -1 end
   if call("ZCARD", key .. ":unsuccessful") ~= 0 then return -9 end
   if call("SCARD", key .. ":dependencies") == 0 then return NO_CHILD_PENDING end
-  local values, code = take_from_active(q, id, token, RETRY_FIELDS)
-  if not values then return code end
-  local ended, why = ends_cancelled(q, now, id, "", rule_text)
+  local values, code, why = take_from_active(q, id, token, RETRY_FIELDS)
+  if not values then return code, why end
+  local ended
+  ended, why = ends_cancelled(q, now, id, "", rule_text)
   if ended then return ended, why end
   call("ZADD", q.base .. "waiting-children", now, id)
   event(q, "waiting-children", "jobId", id, "prev", "active")

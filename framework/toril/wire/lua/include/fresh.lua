@@ -29,11 +29,12 @@ end
 -- What would stop a script half-way through adding a job to a queue: a key that holds what it can't, or that the user may not write.
 -- Returns the key and what is wrong with it, or nil. Asked before anything is changed.
 local function obstacle(base, job)
+  local problem = damage_of(base)
+  if problem then return problem end
   for _, one in ipairs(keys_of_add(job)) do
     local key, wanted, write = base .. one[1], one[2], one[3]
-    local kind = redis.pcall("TYPE", key)
-    if kind.err then return key .. " can't be read: " .. kind.err end
-    if kind.ok ~= "none" and kind.ok ~= wanted then return key .. " holds a " .. kind.ok .. " instead of a " .. wanted end
+    problem = wrong_kind(key, wanted)
+    if problem then return problem end
     if write and not may_write(key, write) then
       return key .. " must not be written by the worker's user (its rights lack " .. write[1] .. ")"
     end

@@ -8,7 +8,7 @@ local function drop_finished(q, finished, ids)
     local keys = {}
     for at = first, last do
       local key = q.base .. ids[at]
-      drop_parent_link(q, key)
+      pcall(drop_parent_link, q, key) -- what is damaged there has nothing to do with the job that ends now
       add_keys(keys, key)
     end
     call("DEL", unpack(keys))

@@ -4,7 +4,8 @@
 local function count_in_metrics(q, target, now, max_points)
   local key = q.base .. "metrics:" .. target
   local data = key .. ":data"
-  local before = call("HINCRBY", key, "count", 1) - 1
+  if wrong_kind(key, "hash") or wrong_kind(data, "list") then call("DEL", key, data) end -- damaged: they begin anew
+  local before = count_up(key, "count") - 1
   local last = tonumber(call("HGET", key, "prevTS") or nil)
   if not last then
     call("HSET", key, "prevTS", now, "prevCount", 0)

@@ -19,15 +19,31 @@ local function queue_of(q, base)
   return q.others[base]
 end
 
--- A parent's queue and id. The child's `parent` JSON tells them; the key alone is enough only if the JSON can't be read.
-local function locate_parent(q, parent_key, parent_json)
+-- A parent's base and id. The child's `parent` JSON tells them; the key alone is enough only if the JSON can't be read.
+local function place_of_parent(q, parent_key, parent_json)
   local ok, parent = pcall(cjson.decode, parent_json or "")
   if ok and type(parent) == "table" and type(parent.queueKey) == "string" and parent.id then
     local base, id = parent.queueKey .. ":", tostring(parent.id)
-    if base .. id == parent_key then return queue_of(q, base), id end
+    if base .. id == parent_key then return base, id end
   end
-  local base, id = split_key(q, parent_key)
+  return split_key(q, parent_key)
+end
+
+local function locate_parent(q, parent_key, parent_json)
+  local base, id = place_of_parent(q, parent_key, parent_json)
   return queue_of(q, base), id
+end
+
+local PARENT_KINDS = { [""] = "hash", [":dependencies"] = "set", [":processed"] = "hash", [":failed"] = "hash", [":unsuccessful"] = "zset" }
+
+-- What would stop a script in the middle of telling a parent of its child: a key and what is wrong with it, or nil.
+local function parent_obstacle(q, parent_key, parent_json)
+  for suffix, wanted in pairs(PARENT_KINDS) do
+    local problem = wrong_kind(parent_key .. suffix, wanted)
+    if problem then return problem end
+  end
+  local base = place_of_parent(q, parent_key, parent_json)
+  if base and base ~= q.base then return damage_of(base) end
 end
 
 -- §3.6 TO-WAIT: a released parent goes to wait, by its own delay and priority.
@@ -94,9 +110,10 @@ end
 
 -- Takes a job out of those that its parent waits for. If it was the last one, and the parent waited: the parent's queue and id.
 local function unlink(q, key)
-  local parent = call("HMGET", key, "parentKey", "parent")
+  local parent = redis.pcall("HMGET", key, "parentKey", "parent")
   local parent_key = parent[1]
   if not parent_key or call("EXISTS", parent_key) == 0 then return end
+  refuse(parent_obstacle(q, parent_key, parent[2]))
   if call("SREM", parent_key .. ":dependencies", key) == 0 then return end
   if call("SCARD", parent_key .. ":dependencies") > 0 then return end
   local pq, id = locate_parent(q, parent_key, parent[2])

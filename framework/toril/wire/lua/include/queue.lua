@@ -8,8 +8,35 @@ local function setting(text)
   if number and math.abs(number) < 9007199254740992 then return number end
 end
 
+-- What the queue's own keys must be (wire 1), of those that nearly every script touches.
+local KINDS = {
+  wait = "list", active = "list", paused = "list", delayed = "zset", prioritized = "zset", completed = "zset", failed = "zset",
+  ["waiting-children"] = "zset", events = "stream", marker = "zset", stalled = "set", id = "string", pc = "string", meta = "hash",
+}
+
+-- What is wrong with a key, or nil.
+local function wrong_kind(key, wanted)
+  local kind = redis.pcall("TYPE", key)
+  if kind.err then return key .. " can't be read: " .. kind.err end
+  if kind.ok ~= "none" and kind.ok ~= wanted then return key .. " holds a " .. kind.ok .. " instead of a " .. wanted end
+end
+
+-- Ends the script: "nothing was done" is what the client makes of it, so it is asked before anything is written.
+local function refuse(problem)
+  if problem then error({ err = "DAMAGED " .. problem }) end
+end
+
+-- What one of the queue's own keys holds that it can't, or nil. A script that met it in the middle would leave a job in no state at all.
+local function damage_of(base)
+  for suffix, wanted in pairs(KINDS) do
+    local problem = wrong_kind(base .. suffix, wanted)
+    if problem then return problem end
+  end
+end
+
 -- Opens a queue by its base ("bull:emails:"). `meta` is read once: nothing in a script changes what it says.
 local function open_queue(base)
+  refuse(damage_of(base))
   local meta = call("HMGET", base .. "meta", "paused", "concurrency", "max", "duration", "opts.maxLenEvents")
   return {
     base = base,
@@ -52,9 +79,9 @@ local function wake(q)
   if not q.rang and not is_blocked(q) then ring(q) end
 end
 
--- When the first delayed job is due, in ms; nil if there is none.
+-- When the first delayed job is due, in ms; nil if there is none. One without a time that could come ("-inf") is none.
 local function next_due(q)
-  local first = call("ZRANGE", q.delayed, 0, 0, "WITHSCORES")
+  local first = call("ZRANGEBYSCORE", q.delayed, 0, 9007199254740991, "WITHSCORES", "LIMIT", 0, 1)
   if first[2] then return tonumber(first[2]) / 4096 end
 end
 
@@ -64,9 +91,18 @@ local function wake_delayed(q)
   if due then call("ZADD", q.marker, due, "1") end
 end
 
--- Counts one more add: its automatic id. Lua's own spelling of a number keeps 14 digits only (T16).
+-- Counts one more add: its automatic id; nil and what is wrong where the counter can't be counted on. Lua's own spelling of a number keeps
+-- 14 digits only (T16).
+local function try_count_id(q)
+  local count = redis.pcall("INCR", q.base .. "id")
+  if type(count) == "number" then return string.format("%.0f", count) end
+  return nil, q.base .. "id holds no number that could be counted on"
+end
+
 local function count_id(q)
-  return string.format("%.0f", call("INCR", q.base .. "id"))
+  local id, problem = try_count_id(q)
+  refuse(problem)
+  return id
 end
 
 -- The same, for a job that gets this id: one that nobody has. Where the server evicted the counter, or somebody took it away, old jobs
@@ -118,13 +154,30 @@ end
 
 -- §3.0 PRIO without the ring: behind all others of its priority.
 local function add_prioritized(q, id, priority)
-  local n = call("INCR", q.counter)
+  local n = redis.pcall("INCR", q.counter)
+  if type(n) ~= "number" then -- damaged: it begins anew, and those of this priority that wait already may come later
+    call("DEL", q.counter)
+    n = call("INCR", q.counter)
+  end
   call("ZADD", q.prioritized, priority * 4294967296 + n % 4294967296, id)
 end
 
 -- §3.0 PRIO-FRONT: before all others of its priority.
 local function add_prioritized_front(q, id, priority)
   call("ZADD", q.prioritized, priority * 4294967296, id)
+end
+
+-- A field of a job; nil where there is none, or no job.
+local function field(key, name)
+  local value = redis.pcall("HGET", key, name)
+  return type(value) == "string" and value or nil
+end
+
+-- One more of what a job counts; text that somebody has left there counts as nothing.
+local function count_up(key, name)
+  local count = (tonumber(field(key, name)) or 0) + 1
+  call("HSET", key, name, string.format("%.0f", count))
+  return count
 end
 
 -- Puts a job among those that may run: by its priority; without one behind the others, or `first` before them.
@@ -143,9 +196,9 @@ local function promote_due(q, now, blocked)
   call("ZREM", q.delayed, unpack(due))
   for _, id in ipairs(due) do
     local key = q.base .. id
-    add_waiting(q, id, tonumber(call("HGET", key, "priority")) or 0)
+    add_waiting(q, id, tonumber(field(key, "priority")) or 0)
     event(q, "waiting", "jobId", id, "prev", "delayed")
-    if call("EXISTS", key) == 1 then call("HSET", key, "delay", 0) end
+    if call("TYPE", key).ok == "hash" then call("HSET", key, "delay", 0) end
   end
   if not blocked then ring(q) end
 end
@@ -181,6 +234,14 @@ local function add_keys(keys, key)
   keys[n + 1], keys[n + 2], keys[n + 3] = key, key .. ":logs", key .. ":dependencies"
   keys[n + 4], keys[n + 5], keys[n + 6] = key .. ":processed", key .. ":failed", key .. ":unsuccessful"
   return keys
+end
+
+-- §3.15.4: who goes away keeps nobody out any more.
+local function drop_deduplication(q, key, id)
+  local deduplication = field(key, "deid")
+  if deduplication and redis.pcall("GET", q.base .. "de:" .. deduplication) == id then
+    call("DEL", q.base .. "de:" .. deduplication, q.base .. "dn:" .. deduplication)
+  end
 end
 
 -- §3.0 DROP-KEYS

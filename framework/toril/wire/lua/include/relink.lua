@@ -1,8 +1,14 @@
 -- include parents
 
+-- What would stop that half-way: a key of the parent and what is wrong with it, or nil.
+local function relink_obstacle(q, key)
+  local parent_key = field(key, "parentKey")
+  return parent_key and parent_obstacle(q, parent_key, field(key, "parent"))
+end
+
 -- §3.10: a finished job that runs again is waited for again, if its parent still lives and knew of its end.
 local function relink(key, target)
-  local parent_key = call("HGET", key, "parentKey")
+  local parent_key = field(key, "parentKey")
   if not parent_key or call("EXISTS", parent_key) == 0 then return end
   local known
   if target == "completed" then

@@ -6,10 +6,7 @@ local function remove_job(jq, q, id)
   local key = jq.base .. id
   drop_parent_link(q, key)
   local state = take_out(jq, id)
-  local deduplication = call("HGET", key, "deid")
-  if deduplication and call("GET", jq.base .. "de:" .. deduplication) == id then
-    call("DEL", jq.base .. "de:" .. deduplication, jq.base .. "dn:" .. deduplication)
-  end
+  drop_deduplication(jq, key, id)
   if call("EXISTS", key) == 1 then
     drop_keys(key)
     trimming_event(jq, "removed", "jobId", id, "prev", state)

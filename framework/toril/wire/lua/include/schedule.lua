@@ -30,7 +30,7 @@ local function add_iteration(q, scheduler, due, now, count, job, parts)
   local id = iteration_id(scheduler, due)
   job.opts = iteration_opts(due, now, count, parts)
   job.timestamp, job.delay, job.scheduler = now, math.max(due - now, 0), scheduler
-  call("INCR", q.base .. "id")
+  try_count_id(q)
   store(q, id, job)
   if place(q, id, job, now) == "delayed" then wake_delayed(q) else wake(q) end
   return id, job.delay
