@@ -10,7 +10,7 @@ local commands = {
   { "EXISTS" }, { "TYPE" }, { "GET" }, { "SET", "1" }, { "INCR" }, { "PTTL" }, { "PEXPIRE", 1000 }, { "PERSIST" }, { "DEL" }, { "UNLINK" },
   { "HSET", "a", "1" }, { "HSETNX", "a", "1" }, { "HGET", "a" }, { "HMGET", "a" }, { "HGETALL" }, { "HEXISTS", "a" }, { "HKEYS" }, { "HLEN" },
   { "HINCRBY", "a", 1 }, { "HDEL", "a" },
-  { "LPUSH", "a" }, { "RPUSH", "b" }, { "LLEN" }, { "LPOS", "a" }, { "LRANGE", 0, -1 }, { "LREM", 0, "b" }, { "LTRIM", 1, 0 },
+  { "LPUSH", "a" }, { "RPUSH", "b" }, { "LLEN" }, { "RPOP" }, { "LPOS", "a" }, { "LRANGE", 0, -1 }, { "LREM", 0, "b" }, { "LTRIM", 1, 0 },
   { "SADD", "a" }, { "SMEMBERS" }, { "SCARD" }, { "SREM", "a" },
   { "ZADD", 1, "a" }, { "ZSCORE", "a" }, { "ZCARD" }, { "ZCOUNT", 0, 1 }, { "ZRANGE", 0, 1 }, { "ZREVRANGE", 0, 1 }, { "ZRANGEBYSCORE", 0, 1 },
   { "ZREVRANGEBYSCORE", 1, 0 }, { "ZREMRANGEBYRANK", 5, 6 }, { "ZREM", "b" }, { "ZPOPMIN" }, { "BZPOPMIN", 1 },
@@ -36,7 +36,6 @@ for _, base in ipairs(KEYS) do
     try(command[1], key, unpack(command, 2))
     redis.pcall("DEL", key)
   end
-  try("RPOPLPUSH", key, other)
   try("LPUSH", key, "a")
   try("RENAME", key, other)
   redis.pcall("DEL", key, other)
