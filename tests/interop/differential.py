@@ -192,8 +192,8 @@ class World:
 
     def _note_refusals(self, operation: str, args: dict[str, Any], ours: dict[str, Any]) -> None:
         """Remember of which holds an end was refused."""
-        answer = ours.get("value") or {}
-        codes = answer["codes"] if operation == "turn" else [answer.get("refused", 0)] if operation == "end" else []
+        answer: dict[str, Any] = ours.get("value") or {}
+        codes: list[int] = answer["codes"] if operation == "turn" else [answer.get("refused", 0)] if operation == "end" else []
         for ending, code in zip(_endings(operation, args), codes, strict=True):
             if code < 0 and ending["how"] in {"fail", "give up"}:
                 self.refused.add(ending["hold"])

@@ -46,7 +46,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.world = world
         self.run = run
-        self.now = T0
+        self.now: int = T0
         self.holds: list[Hold] = []
         self.count = 0
         run(world.reset())

@@ -270,12 +270,11 @@ def _pair_value(value: object) -> str:
 
 def _triple(exc_info: object) -> _Triple | None:
     """An exception as a record holds it: of what logging takes (the exception, a triple, True for the one that is handled)."""
-    error: object = exc_info
-    if exc_info is True:
-        error = sys.exc_info()[1]
-    elif isinstance(exc_info, tuple):
-        error = cast("_Triple", exc_info)[1]
-    return (type(error), error, error.__traceback__) if isinstance(error, BaseException) else None
+    if isinstance(exc_info, tuple):
+        exc_info = cast("tuple[object, ...]", exc_info)[1]
+    elif exc_info and not isinstance(exc_info, BaseException):
+        exc_info = sys.exc_info()[1]
+    return (type(exc_info), exc_info, exc_info.__traceback__) if isinstance(exc_info, BaseException) else None
 
 
 def _level_number(level: LogLevel) -> int:

@@ -39,7 +39,7 @@ def check_known_name(graph: Graph, name: str, queues: Collection[str], added: Co
 def name_hint(graph: Graph, name: str, added: Collection[str]) -> str:
     """Which name a test may have meant by one that no job has which was added; empty if none is near, or the application has this one."""
     names = _known_names(graph) | set(added)
-    close = [] if name in names else near(name, names)
+    close = () if name in names else near(name, names)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
