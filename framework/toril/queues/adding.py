@@ -20,7 +20,7 @@ from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
 from toril.telemetry.logs import get_logger
 from toril.wire.codec import JobRecord
 from toril.wire.commands import QueueCommands
-from toril.wire.jobs import NewJob
+from toril.wire.jobs import Added, NewJob
 from toril.wire.keys import QueueKeys
 
 log = get_logger(__name__)
@@ -179,7 +179,12 @@ class QueueAdding(Generic[DataT, ResultT]):
             AddOutcomeUnknownError: the reply was lost, so the job may or may not have been added. Adding again with the same
                 `job_id` is safe; with `idempotent` that was tried already, and the server did not come back in time.
         """
-        return (await self._add([self._draft(name, data, options, parent, fields)], idempotent))[0]
+        draft = self._draft(name, data, options, parent, fields)
+        if idempotent:
+            return (await self._add([draft], idempotent))[0]
+        commands = await self._use()
+        encoded = self._encode(0, 1, draft, self.clock.now_ms())
+        return self._tell_added([draft], [encoded], [await commands.add_one(encoded)])[0]
 
     @explained("Queue.add_many", _IN_DRAFTS)
     async def add_many(self, jobs: Iterable[JobDraft[D, R]], *, idempotent: bool = False) -> list[Job[D, R]]:
@@ -195,7 +200,9 @@ class QueueAdding(Generic[DataT, ResultT]):
         encoded = [self._encode(index, len(drafts), draft, now_ms) for index, draft in enumerate(drafts)]
         if not encoded:
             return []
-        added = await commands.add(encoded, idempotent=idempotent)
+        return self._tell_added(drafts, encoded, await commands.add(encoded, idempotent=idempotent))
+
+    def _tell_added(self, drafts: Sequence[JobDraft[Any, Any]], encoded: Sequence[NewJob], added: Sequence[Added]) -> list[Job[Any, Any]]:
         if self.on_added:
             for one, job in zip(added, encoded, strict=True):
                 for note in tuple(self.on_added):

@@ -6,24 +6,19 @@ Everything that goes in or comes out is in our own words; the scripts and the re
 from __future__ import annotations
 
 import re
-import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Mapping
+from typing import Final
 
-from toril.errors import AddOutcomeUnknownError, QueueBusyError
+from toril.errors import QueueBusyError
 from toril.wire import replies, scripts
+from toril.wire.add_commands import AddCommands
 from toril.wire.codec import id_text, job_record
 from toril.wire.connection import Connection, Server
 from toril.wire.job_commands import JobCommands
-from toril.wire.jobs import Added, FlowNode, NewJob
 from toril.wire.keys import QueueKeys
-from toril.wire.line import ReplyLostError
 from toril.wire.reads import LIST_STATES, READ_BATCH
 from toril.wire.refusals import Argument
 from toril.wire.turns import ClaimState, StalledReply, TurnReply, TurnRequest
-
-ADD_BATCH: Final = 1_000
-"""How many jobs one call of the add script takes; more are split, so that no script holds the server for long."""
 
 NO_DETAILS: Final[Mapping[int, int | bytes]] = {}
 
@@ -35,61 +30,8 @@ LIST_PAGE: Final = 10_000
 """How many ids of a list are read at once."""
 
 
-class QueueCommands(JobCommands):
+class QueueCommands(AddCommands, JobCommands):
     """The operations of the protocol on one queue."""
-
-    # ── adding ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def add(self, jobs: Sequence[NewJob], *, idempotent: bool = False) -> list[Added]:
-        """Add jobs in order and return their ids; a job whose custom id exists already is left as it is, and of one that its
-        deduplication keeps out the id is that of the job that stands for it.
-
-        Delays count from the jobs' timestamps, as in BullMQ.
-
-        Raises:
-            AddOutcomeUnknownError: the reply was lost. The add is not repeated, since that could add twice; an `idempotent` one is, for
-                some seconds: the server knows by a token whether it has done it, for 10 minutes.
-            ServerUnreachableError: nothing was sent.
-        """
-        added: list[Added] = []
-        for start in range(0, len(jobs), ADD_BATCH):
-            batch = jobs[start : start + ADD_BATCH]
-            token = secrets.token_hex(12) if idempotent else ""
-            args: list[Argument] = [token]
-            for job in batch:
-                args += (job.name, job.data, job.opts, job.timestamp_ms, job.delay_ms, job.priority, 1 if job.lifo else 0)
-                args += (job.job_id, job.deduplication, job.parent_key, job.parent)
-            try:
-                reply: list[Any] = await self._commands.run(scripts.load("add"), self._bases, *args, repeatable=idempotent)
-            except ReplyLostError as error:
-                raise AddOutcomeUnknownError(self.keys.queue, len(jobs) - start, error.reason) from error
-            if isinstance(reply[0], int):
-                raise replies.parent_error(reply[1], batch[reply[0]].parent_key, start + reply[0])
-            added += (Added(id_text(one), True) if isinstance(one, bytes) else Added(id_text(one[0]), False) for one in reply)
-        return added
-
-    async def add_flow(self, jobs: Sequence[FlowNode], now_ms: int, *, idempotent: bool = False) -> list[str | None]:
-        """Add a tree of jobs that wait for each other, all or none, in the order of its levels; this is the root's queue.
-
-        Returns:
-            Their ids; None for a child that was not added, since a job with its id has another parent.
-
-        Raises:
-            ParentError: the root's own parent doesn't exist.
-            AddOutcomeUnknownError, ServerUnreachableError: as `add`.
-        """
-        args: list[Argument] = [now_ms, secrets.token_hex(12) if idempotent else ""]
-        for node in jobs:
-            job = node.job
-            args += (node.base, job.name, job.data, job.opts, job.timestamp_ms, job.delay_ms, job.priority, 1 if job.lifo else 0)
-            args += (job.job_id, job.deduplication, job.parent_key, job.parent, 1 if node.has_children else 0)
-        try:
-            reply: Any = await self._commands.run(scripts.load("add_flow"), self._bases, *args, repeatable=idempotent)
-        except ReplyLostError as error:
-            raise AddOutcomeUnknownError(self.keys.queue, len(jobs), error.reason) from error
-        if isinstance(reply, int):
-            raise replies.parent_error(reply, jobs[0].job.parent_key, 0)
-        return [None if isinstance(one, int) else id_text(one) for one in reply]
 
     async def set_max_events(self, count: int | None) -> None:
         """Write how long the events stream may get; None writes BullMQ's default where nothing is set yet."""

@@ -9,9 +9,17 @@ Returns  for each id the values of the fields (of all: each behind its name), or
 ]]
 local count = tonumber(ARGV[1])
 local fields, rows = { unpack(ARGV, 2, 1 + count) }, {}
+
+local function has_name(listed)
+  for i = 1, #listed, 2 do
+    if listed[i] == "name" then return true end
+  end
+end
+
 for i = 2 + count, #ARGV do
   local key = KEYS[1] .. ARGV[i]
   local values = count == 0 and redis.pcall("HGETALL", key) or redis.pcall("HMGET", key, unpack(fields))
-  rows[#rows + 1] = (values.err or not values[1]) and {} or values
+  local is_job = count == 0 and has_name(values) or count > 0 and values[1] -- an error holds neither
+  rows[#rows + 1] = is_job and values or {}
 end
 return rows

@@ -1,0 +1,87 @@
+"""Adds that are awaited at the same time share round trips, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+
+import pytest
+
+from tests.bench import Bench
+from tests.proxy import Cut, Proxy, is_script
+from toril.errors import AddOutcomeUnknownError, DamagedKeyError, ParentError, ServerUnreachableError
+from toril.queues.job import Job
+from toril.queues.option_parts import Deduplication
+from toril.queues.queue import Queue
+from toril.wire.add_commands import ADD_BATCH
+from toril.wire.codec import JobRecord
+from toril.wire.connection import Server
+
+
+def adds(proxy: Proxy) -> int:
+    return sum(is_script("add")(command) for command in proxy.commands)
+
+
+async def test_many_at_once_are_one_command_and_keep_their_order(toril_server_url: str, prefix: str) -> None:
+    async with Proxy(toril_server_url) as proxy, Queue("q", prefix=prefix, url=proxy.url) as queue:
+        await queue.add("first")
+        before = adds(proxy)
+        jobs = await asyncio.gather(*(queue.add("n", {"n": number}, priority=number % 3 or None) for number in range(200)))
+        assert adds(proxy) == before + 1
+        assert [job.id for job in jobs] == [str(number) for number in range(2, 202)]
+        assert [job.data for job in jobs] == [{"n": number} for number in range(200)]
+        await asyncio.gather(*(queue.add("n") for _ in range(ADD_BATCH + 1)))
+        assert adds(proxy) == before + 3
+
+
+async def test_what_keeps_one_from_being_added_keeps_no_other(server: Server, prefix: str) -> None:
+    bench, queue = Bench(server, prefix), Queue("q", prefix=prefix, server=server)
+    await bench.raw("RPUSH", bench.key("de:damaged"), "no text")
+    gone = Job(queue, JobRecord("gone", "n", b"{}", b"{}"))
+    kept = await queue.add("n", job_id="mine")
+    adding = (
+        queue.add("sound"),
+        queue.add("orphan", parent=gone),
+        queue.add("damaged", deduplication=Deduplication("damaged")),
+        queue.add("n", job_id="mine"),
+        queue.add("last"),
+    )
+    told: list[Job | BaseException] = list(await asyncio.gather(*adding, return_exceptions=True))
+    assert [type(one) for one in told[:2]] == [Job, ParentError]
+    assert isinstance(told[2], DamagedKeyError)
+    assert [one.id if isinstance(one, Job) else None for one in told[3:4]] == [kept.id]
+    assert isinstance(told[4], Job)
+    assert {job.name for job in await queue.get_jobs()} == {"n", "sound", "last"}
+
+
+async def test_who_is_cancelled_before_anything_was_sent_adds_nothing(server: Server, prefix: str) -> None:
+    async with Queue("q", prefix=prefix, server=server) as queue:
+        await queue.add("first")
+        impatient, patient = asyncio.create_task(queue.add("impatient")), asyncio.create_task(queue.add("patient"))
+        asyncio.get_running_loop().call_soon(impatient.cancel)
+        job = await patient
+        with pytest.raises(asyncio.CancelledError):
+            await impatient
+        assert job.id == "2"
+        assert {one.name for one in await queue.get_jobs()} == {"first", "patient"}
+
+
+async def test_a_lost_reply_is_told_to_each_of_those_that_shared_it(toril_server_url: str, prefix: str) -> None:
+    async with Proxy(toril_server_url) as proxy, Queue("q", prefix=prefix, url=proxy.url) as queue:
+        await queue.add("first")
+        proxy.decide = lambda command: Cut.AFTER if is_script("add")(command) else None
+        told = await asyncio.gather(*(queue.add("n") for _ in range(3)), return_exceptions=True)
+        assert [type(error) for error in told] == [AddOutcomeUnknownError] * 3
+        assert len({id(error) for error in told}) == 3
+        assert "3 jobs" not in str(told[0])
+
+
+async def test_without_a_server_each_is_told_so(prefix: str) -> None:
+    async with Queue("q", prefix=prefix, url="redis://127.0.0.1:1") as queue:
+        told = await asyncio.gather(*(queue.add("n") for _ in range(2)), return_exceptions=True)
+        assert [type(error) for error in told] == [ServerUnreachableError] * 2
+
+
+def test_errors_that_are_told_to_several_can_be_copied() -> None:
+    error = ServerUnreachableError("127.0.0.1:1", "nobody is there")
+    assert str(copy.copy(error)) == str(error)
