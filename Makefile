@@ -77,7 +77,7 @@ browser: $(STAMP) ## bull-board in a real Chromium over a Toril queue (needs Nod
 bench: $(STAMP) ## drain 20,000 jobs, and compare with a bare loop that calls the same script
 	@exec $(BIN)/python -m tests.benchmarks.bench_drain $(ARGS)
 
-bench-peers: $(STAMP) ## Toril beside BullMQ on Node, round after round (ARGS='--rounds 3 --only drain,latency --peers toril,node')
+bench-peers: $(STAMP) ## Toril beside BullMQ on Node and the task queues of Python, round after round (ARGS='--rounds 3 --only drain,latency --peers toril,node')
 	@if $(has_node); then $(MAKE) $(NODE_MODULES)/.installed; fi
 	@exec $(BIN)/python -m tests.benchmarks.bench_peers $(ARGS)
 

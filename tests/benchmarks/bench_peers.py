@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--peers", help=f"some of {','.join(everybody)}")
     parser.add_argument("--only", "--workloads", dest="only", help=f"some of {','.join(WORKLOADS)}")
     parser.add_argument("--share", type=float, default=1, help="of the jobs: 0.02 shows in a few minutes whether everything runs")
+    parser.add_argument("--keep", action="store_true", help="keep the figures of the last run's other workloads beside the new ones")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures are written")
     options = parser.parse_args()
     workloads = chosen(options.only, WORKLOADS, "workload")
@@ -83,13 +84,17 @@ def main() -> None:
     async def rounds() -> list[dict[str, Any]]:
         return [await measure(number, key, peer, options.share) for number, key, peer in plan(workloads, peers, options.rounds)]
 
-    results = {
+    results: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
         "versions": {peer.key: peer.version() for peer in peers},
         "share": options.share,
         "rounds": asyncio.run(rounds()),
     }
+    if options.keep and options.json.exists():
+        last = json.loads(options.json.read_text())
+        results["rounds"] = [row for row in last["rounds"] if row["workload"] not in workloads] + results["rounds"]
+        results["versions"] = last["versions"] | results["versions"]
     options.json.parent.mkdir(exist_ok=True)
     options.json.write_text(json.dumps(results, indent=1))
     print(table(results))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.benchmarks.peers import ROOT, all_peers
-from tests.benchmarks.stand import SLOTS, SLOW_US, Figures, Stand, WrongRunError, check
+from tests.benchmarks.stand import SLOTS, SLOW_US, Figures, Stand, WrongRunError
 
 MANY_SLOTS: Final = (1, 10, 50, 100, 200, 500)
 BACKLOGS: Final = (5, 15, 50)
@@ -88,7 +88,7 @@ async def memory(here: Stand, jobs: int) -> Figures:
     for _ in range(2):
         await worker.ask("listen", jobs=jobs // 2, slots=SLOTS)
         await producer.ask("fill", jobs=jobs // 2)
-        check(await worker.ask("heard"))
+        here.check(await worker.ask("heard"))
         sizes.append((await worker.ask("memory"))["rss_bytes"])
     return {"rss_mb": sizes[1] / 1e6, "growth": sizes[1] / sizes[0]}
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -16,6 +17,7 @@ ROOT: Final = Path(__file__).parents[2]
 CACHE: Final = ROOT / ".bench"
 """The environments, and the figures of the last run; not under version control."""
 PROGRAMS: Final = "tests.benchmarks.programs"
+VERSIONS: Final = Path(__file__).with_name("peers.toml")
 INTEROP: Final = ROOT / "tests" / "interop"
 
 
@@ -29,6 +31,7 @@ class Peer:
         command: what starts its program.
         settings: given to the program.
         is_python: it is another task queue for Python.
+        may_double: how many jobs of a run it may run twice without any fault, as we have seen.
         requirements: what its environment holds; none: it runs in ours, or isn't Python.
     """
 
@@ -38,6 +41,7 @@ class Peer:
     settings: Mapping[str, object] = field(default_factory=dict[str, object])
     is_python: bool = False
     requirements: Sequence[str] = ()
+    may_double: int = 0
 
     def why_missing(self) -> str | None:
         """What it needs and can't be installed by us; None if nothing."""
@@ -74,11 +78,17 @@ def _ours(key: str, title: str, **settings: object) -> Peer:
     return Peer(key, title, [sys.executable, "-m", f"{PROGRAMS}.toril_program"], settings)
 
 
+def _other(key: str, title: str, program: str, requirements: list[str], uvloop: bool = False, may_double: int = 0) -> Peer:
+    command = [str(CACHE / key / "bin" / "python"), "-m", f"{PROGRAMS}.others.{program}"]
+    return Peer(key, title, command, {"uvloop": uvloop}, is_python=True, requirements=requirements, may_double=may_double)
+
+
 def all_peers() -> dict[str, Peer]:
     """Everybody, by key; Toril first."""
-    peers = [
+    ours = [
         _ours("toril", "Toril"),
         _ours("toril-uvloop", "Toril with uvloop", uvloop=True),
         Peer("node", "BullMQ on Node", ["node", f"{PROGRAMS.replace('.', '/')}/node_program.mjs"]),
     ]
-    return {peer.key: peer for peer in peers}
+    others = [_other(key, **values) for key, values in tomllib.loads(VERSIONS.read_text()).items()]
+    return {peer.key: peer for peer in [*ours, *others]}

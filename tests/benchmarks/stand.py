@@ -28,12 +28,6 @@ class WrongRunError(Exception):
     """Jobs ran twice, or not at all, or earlier than they were due: the figures of such a run mean nothing."""
 
 
-def check(outcome: dict[str, Any], left_out: int = 0) -> None:
-    """Raise WrongRunError unless each job ran exactly once, but for so many that need not have run."""
-    if outcome["doubled"] or outcome["missing"] > left_out:
-        raise WrongRunError(f"{outcome['doubled']} jobs ran more than once, {outcome['missing']} never")
-
-
 async def check_results(program: LineProcess, jobs: int) -> None:
     """Raise WrongRunError unless the server keeps so many results."""
     kept = await program.ask("results")
@@ -76,8 +70,13 @@ class Stand:
         """Run so many of the jobs that are there (or all) in a process of its own; what it saw."""
         [worker] = await self.programs(1)
         outcome: dict[str, Any] = await worker.ask("work", jobs=jobs, slots=slots, awaited=run)
-        check(outcome, left_out=jobs - (run or jobs))
+        self.check(outcome, left_out=jobs - (run or jobs))
         return outcome
+
+    def check(self, outcome: dict[str, Any], left_out: int = 0) -> None:
+        """Raise WrongRunError unless each job ran exactly once, but for so many that need not have run and what a peer is known for."""
+        if outcome["doubled"] > self.peer.may_double or outcome["missing"] > left_out:
+            raise WrongRunError(f"{outcome['doubled']} jobs ran more than once, {outcome['missing']} never")
 
     async def server_use(self) -> ServerUse:
         cpu: dict[str, Any] = await self.server.ask("INFO", "cpu")

@@ -7,7 +7,7 @@ import pytest
 from tests.benchmarks.bench_peers import plan
 from tests.benchmarks.peers import all_peers
 from tests.benchmarks.report import ratio, values
-from tests.benchmarks.stand import WrongRunError, check
+from tests.benchmarks.stand import WrongRunError, stand
 from tests.benchmarks.workloads import WORKLOADS
 
 
@@ -21,9 +21,11 @@ async def test_a_workload_runs_and_all_its_figures_are_positive(name: str) -> No
 
 
 @pytest.mark.parametrize("outcome", [{"doubled": 1, "missing": 0}, {"doubled": 0, "missing": 2}])
-def test_a_run_in_which_a_job_ran_twice_or_never_gives_no_figures(outcome: dict[str, int]) -> None:
-    with pytest.raises(WrongRunError):
-        check(outcome, left_out=1)
+async def test_a_run_in_which_a_job_ran_twice_or_never_gives_no_figures(outcome: dict[str, int]) -> None:
+    async with stand(all_peers()["toril"]) as here:
+        here.check({"doubled": 0, "missing": 1}, left_out=1)
+        with pytest.raises(WrongRunError):
+            here.check(outcome, left_out=1)
 
 
 def test_every_peer_takes_part_in_each_round_and_the_order_turns_around() -> None:

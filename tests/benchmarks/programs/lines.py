@@ -22,12 +22,13 @@ SETTINGS: Final[dict[str, Any]] = json.loads(os.environ.get("PEER", "{}"))
 """What the benchmark gives to its programs: `host`, `port`, and what else this one knows."""
 
 
-def run(operations: Mapping[str, Operation], *, start: Callable[[], Awaitable[object]] | None = None) -> None:
+def run(operations: Mapping[str, Operation], *, start: Callable[[], Awaitable[object]], end: Callable[[], Awaitable[object]]) -> None:
     """Serve the operations until the input ends, on uvloop where the settings ask for it.
 
     Args:
         operations: by their names.
         start: what must be done on the loop before the first one.
+        end: what must be done after the last one.
     """
     # Lines of the protocol only: whatever else is printed goes to the standard error.
     lines = os.fdopen(os.dup(1), "w", buffering=1)
@@ -48,12 +49,12 @@ def run(operations: Mapping[str, Operation], *, start: Callable[[], Awaitable[ob
     async def main() -> None:
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        if start is not None:
-            await start()
+        await start()
         say({"event": "ready"})
         async with asyncio.TaskGroup() as calls:
             while line := await reader.readline():
                 calls.create_task(answer(line))
+        await end()
 
     if SETTINGS.get("uvloop"):
         import uvloop
