@@ -107,6 +107,8 @@ async function end({ hold, token, how, value, reason, ms }, next = false) {
   }
 }
 
+const PAGED = ['waiting', 'prioritized', 'delayed', 'completed'];
+
 const codeOf = (error) => error.code ?? error.message;
 
 const operations = {
@@ -208,6 +210,9 @@ const operations = {
     return {
       counts: await source.getJobCounts(...states),
       lists,
+      pages: await Promise.all(
+        [true, false].map(async (ascending) => (await source.getJobs(PAGED, 1, 2, ascending)).map((job) => job.id)),
+      ),
       priorities: await source.getCountsPerPriority(priorities),
       paused: await source.isPaused(),
       states: await Promise.all(jobs.map((job) => source.getJobState(job))),

@@ -51,6 +51,7 @@ TIDY: Final = Policies(KeepJobs(count=2), KeepJobs(age="1h", limit=1))
 KEEPING_ALL: Final = Policies(None, None)
 
 _STATES: Final = ("waiting", "active", "delayed", "prioritized", "waiting-children", "completed", "failed")
+_PAGED: Final = ("waiting", "prioritized", "delayed", "completed")
 
 
 class ToldClock(SystemClock):
@@ -328,6 +329,7 @@ class TorilSide:
         return {
             "counts": await there.get_job_counts(*_STATES),
             "lists": {state: [job.id for job in await there.get_jobs(state, ascending=True)] for state in _STATES},
+            "pages": [[job.id for job in await there.get_jobs(_PAGED, 1, 2, ascending=ascending)] for ascending in (True, False)],
             "priorities": {str(key): count for key, count in (await there.get_counts_per_priority(priorities)).items()},
             "paused": await there.is_paused(),
             "states": [await there.find_state(job) or "unknown" for job in jobs],

@@ -123,6 +123,9 @@ async def test_a_job_that_is_kept_out_may_move_the_one_that_stands_for_it(queue:
     await queue.add("a", delay="1h", deduplication=moved)
     await job.refresh()
     assert job.delay_ms == 3_600_000
+    await queue.add("a", delay="1h", deduplication=moved)
+    score = await queue.server.commands.call("ZSCORE", queue.keys.state("delayed"), job.id)
+    assert int(score) == (clock.now_ms() + 3_600_000) * 4_096 + 1  # behind all that are due then, its own old place included
     clock.advance("2m")
     assert await run(queue) == []
 

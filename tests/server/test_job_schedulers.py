@@ -216,6 +216,24 @@ async def test_a_pattern_does_not_run_after_its_end(queue: Queue, clock: FakeClo
     assert await queue.count() == 0
 
 
+async def test_an_offset_stays_only_as_long_as_the_rule_that_it_came_from(queue: Queue, clock: FakeClock) -> None:
+    async def offset_after(rule: ScheduleRule) -> int | None:
+        await queue.job_schedulers.upsert("beat", rule)
+        return (await queue.job_schedulers.get("beat")).offset_ms
+
+    clock.advance("20s")
+    ran_out = ScheduleRule(every="1m", limit=1)
+    first = await offset_after(ran_out)
+    assert first == clock.now_ms() % 60_000
+    assert len(await run_due(queue)) == 1
+    clock.advance("1s")
+    assert await offset_after(ScheduleRule(every="1m")) == first
+    assert await offset_after(ran_out) == first
+    clock.advance("2m")
+    assert len(await run_due(queue)) == 1
+    assert await offset_after(ScheduleRule(pattern="* * * * *")) == 0
+
+
 async def test_a_run_that_stands_in_two_states_is_taken_out_of_the_first_one(queue: Queue, clock: FakeClock) -> None:
     """It stands so after a pattern began at once a second time in the same ms; BullMQ takes it out of one, too."""
     at_once = ScheduleRule(pattern="0 * * * *", immediately=True)

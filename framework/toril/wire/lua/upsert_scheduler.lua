@@ -45,7 +45,7 @@ local function replace_pending()
 end
 
 local replaced = replace_pending()
-local due, offset = tonumber(ARGV[4]), given_offset or tonumber(kept[3])
+local due, offset = tonumber(ARGV[4]), given_offset or (replaced or is_same_interval) and tonumber(kept[3]) or nil
 if every > 0 then
   if replaced and is_same_interval then
     due = previous

@@ -54,10 +54,10 @@ end
 
 -- 6: a job that is refused may still move the one that stands for it.
 local function reschedule_owner(q, owner, job, now)
-  if call("ZREM", q.delayed, owner) == 0 then return end
+  if not call("ZSCORE", q.delayed, owner) then return end
   local delay = math.max(tonumber(job.delay), 0)
   call("HSET", q.base .. owner, "delay", delay)
-  add_delayed(q, owner, now + delay)
+  add_delayed(q, owner, now + delay) -- behind all that are due then, its own old place included
   trimming_event(q, "delayed", "jobId", owner, "delay", now + delay)
   wake_delayed(q)
 end
