@@ -37,7 +37,7 @@ class ServerRefusedError(ServerError):
     def __init__(self, address: str, reason: str, fix: str = "Check user and password in REDIS_URL, and the user's ACL") -> None:
         super().__init__(address, reason)
         self.args = (address, reason, fix)
-        self.fix = fix
+        self.fix = fix.rstrip(".")
 
     def __str__(self) -> str:
         return f"the server at {self.address} refuses: {self.reason}. {self.fix}."
@@ -80,7 +80,7 @@ class DamagedKeyError(CommandFailedError):
     def __init__(self, address: str, reason: str, command: str, target: str, problems: Sequence[str] = ()) -> None:
         super().__init__(address, reason, command, target)
         self.args = (address, reason, command, target, problems)
-        self.problems = tuple(problems)
+        self.problems = tuple(problem.rstrip(".") for problem in problems)
 
     def __str__(self) -> str:
         if not self.problems:
@@ -138,7 +138,7 @@ class EmbeddedServerError(ServerError):
     def __init__(self, address: str, reason: str, fix: str) -> None:
         super().__init__(address, reason)
         self.args = (address, reason, fix)
-        self.fix = fix
+        self.fix = fix.rstrip(".")
 
     def __str__(self) -> str:
         return f"embedded server ({self.address}): {self.reason}. {self.fix}"
