@@ -194,12 +194,20 @@ local function promote_due(q, now, blocked)
   local due = call("ZRANGEBYSCORE", q.delayed, 0, (now + 1) * 4096 - 1, "LIMIT", 0, 1000)
   if #due == 0 then return end
   call("ZREM", q.delayed, unpack(due))
+  local plain = {}
   for _, id in ipairs(due) do
     local key = q.base .. id
-    add_waiting(q, id, tonumber(field(key, "priority")) or 0)
+    local values = redis.pcall("HMGET", key, "priority", "delay", "name") -- an error holds none of them
+    local priority = tonumber(values[1]) or 0
+    if priority > 0 then
+      add_prioritized(q, id, priority)
+    else
+      plain[#plain + 1] = id
+    end
     event(q, "waiting", "jobId", id, "prev", "delayed")
-    if call("TYPE", key).ok == "hash" then call("HSET", key, "delay", 0) end
+    if values[1] or values[2] or values[3] then call("HSET", key, "delay", "0") end
   end
+  if #plain > 0 then call("LPUSH", q.wait, unpack(plain)) end
   if not blocked then ring(q) end
 end
 
