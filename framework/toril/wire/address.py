@@ -73,7 +73,7 @@ class ServerAddress:
     sentinel_options: dict[str, Any] = field(init=False, repr=False, compare=False)
     """The same for the Sentinels."""
     secrets: frozenset[str] = field(init=False, repr=False, compare=False)
-    """The passwords, as they stand in the address and as they are sent."""
+    """The passwords, and what may be one, as they stand in the address and as they are sent."""
 
     def __post_init__(self) -> None:
         read = _read(self.url)
@@ -101,10 +101,11 @@ class ServerAddress:
         object.__setattr__(self, "hosts", tuple((host, port or default_port) for host, port in hosts))
         object.__setattr__(self, "connection_options", options)
         object.__setattr__(self, "sentinel_options", sentinel_login | {"ssl": is_tls} | tls)
-        word = password or user  # without a colon it may well be a token
-        secrets = {word, unquote(word), sentinel_login.get("password", "")} - {""}
-        object.__setattr__(self, "secrets", frozenset(secrets))
-        hide_always(secrets)
+        passwords = {password, unquote(password), sentinel_login.get("password", "")}
+        hide_always(passwords)
+        # A user without a password may well be a token that stands in the wrong place.
+        secrets = passwords if password else passwords | {user, unquote(user)}
+        object.__setattr__(self, "secrets", frozenset(filter(None, secrets)))
 
     def __str__(self) -> str:
         return redact_url(self.url)
