@@ -15,6 +15,7 @@ from toril.calls import explained, explained_class
 from toril.durations import Duration, optional_ms
 from toril.errors import InvalidOptionError, SchedulerBusyError, SchedulerNotFoundError
 from toril.queues.cron import Cron
+from toril.queues.option_checks import check_text
 from toril.queues.option_values import encode_job_options, moment, stored_options
 from toril.queues.options import NO_OPTIONS, JobOptions, check_job_options
 from toril.wire.codec import from_json, from_json_or, to_json
@@ -155,6 +156,7 @@ class JobSchedulers:
         check_job_options("options", options)
         if not isinstance(rule, ScheduleRule):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
             raise InvalidOptionError("rule", rule, 'write ScheduleRule(every="5m") or ScheduleRule(pattern="0 * * * *")')
+        check_text("scheduler_id", scheduler_id)
         now_ms = self._queue.clock.now_ms()
         for option in _NOT_IN_TEMPLATES:
             if getattr(options, option) is not None:

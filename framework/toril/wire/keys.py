@@ -48,6 +48,9 @@ class QueueKeys:
             raise InvalidOptionError("queue", self.queue, "a queue's name must not be empty and must not hold a colon")
         if not self.prefix:
             raise InvalidOptionError("prefix", self.prefix, "a prefix must not be empty")
+        for option, text in (("queue", self.queue), ("prefix", self.prefix)):
+            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+                raise InvalidOptionError(option, text, "it holds half a character (a lone surrogate), which has no UTF-8 form")
         object.__setattr__(self, "base", f"{self.prefix}:{self.queue}:")
         object.__setattr__(self, "own", f"toril:{self.prefix}:{self.queue}:")
 

@@ -10,6 +10,7 @@ from toril.calls import explained_class
 from toril.durations import Duration, optional_ms, to_ms
 from toril.errors import InvalidOptionError
 from toril.queues.backoff import BackoffStrategy
+from toril.queues.option_checks import check_text
 from toril.queues.option_parts import RateLimit
 from toril.queues.options import OF_JOBS
 from toril.queues.payloads import DEFAULT_SIZE_LIMIT
@@ -68,6 +69,8 @@ class WorkerOptions:
     metrics_points: int = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.name is not None:
+            check_text("name", self.name)
         _check_count("concurrency", self.concurrency, at_least=1)
         _check_count("result_size_limit", self.result_size_limit, at_least=1)
         _check_count("max_stalled_count", self.max_stalled_count, at_least=0)

@@ -13,7 +13,7 @@ local q, scheduler = open_queue(KEYS[1]), ARGV[1]
 local all = q.base .. "repeat"
 local due = tonumber(call("ZSCORE", all, scheduler) or nil)
 if not due then return 0 end
-local id = string.format("repeat:%s:%.0f", scheduler, due)
+local id = "repeat:" .. scheduler .. ":" .. string.format("%.0f", due)
 if call("ZREM", q.delayed, id) == 1 then
   drop_keys(q.base .. id)
   event(q, "removed", "jobId", id, "prev", "delayed")

@@ -26,6 +26,7 @@ local now, scheduler, every = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local q = open_queue(KEYS[1])
 local record_key, all = q.base .. "repeat:" .. scheduler, q.base .. "repeat"
 local start_date, given_offset = tonumber(ARGV[5]), tonumber(ARGV[6])
+if call("HEXISTS", record_key, "rjk") == 1 then return -11 end -- "x:1700000000000": what would be its record is a job of scheduler "x"
 max_events(q)
 
 local previous = tonumber(call("ZSCORE", all, scheduler) or nil)

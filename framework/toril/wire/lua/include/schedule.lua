@@ -1,8 +1,9 @@
 -- include store
 -- include parents
 
+-- (Not by "%s", which ends at a NUL.)
 local function iteration_id(scheduler, due)
-  return string.format("repeat:%s:%.0f", scheduler, due)
+  return "repeat:" .. scheduler .. ":" .. string.format("%.0f", due)
 end
 
 -- §3.16.2: when an interval is due next. Slots that were missed are skipped.
