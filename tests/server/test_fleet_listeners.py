@@ -184,5 +184,5 @@ async def test_the_annotation_of_an_event_is_checked_at_start_as_those_of_handle
 
 
 def test_brackets_are_needed() -> None:
-    with pytest.raises(InvalidOptionError, match="name the queue"):
+    with pytest.raises(InvalidOptionError, match="needs brackets"):
         on_global_queue_completed(print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # as one may write it
