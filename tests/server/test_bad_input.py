@@ -18,16 +18,6 @@ from toril.wire.keys import RESERVED_JOB_IDS
 
 
 @pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
-
-@pytest.fixture
-async def queue(server: Server, prefix: str) -> Queue:
-    return await Queue("q", prefix=prefix, server=server, clock=FakeClock(T0)).open()
-
-
-@pytest.fixture
 async def flows(server: Server, prefix: str) -> AsyncIterator[FlowProducer]:
     async with FlowProducer(prefix=prefix, server=server, clock=FakeClock(T0)) as flows:
         yield flows

@@ -34,16 +34,6 @@ from toril.wire.connection import Server
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1_700_000_000_000)
-
-
-@pytest.fixture
-def letters(server: Server, prefix: str, clock: FakeClock) -> Queue:
-    return Queue("dead-letter", prefix=prefix, server=server, clock=clock)
-
-
-@pytest.fixture
 async def queue(server: Server, prefix: str, clock: FakeClock, letters: Queue) -> AsyncIterator[Queue]:
     async with Queue("work", prefix=prefix, server=server, clock=clock, dead_letter=letters) as queue:
         yield queue

@@ -6,14 +6,7 @@ import pytest
 
 from tests.bench import T0, Bench, done, ids, tokens
 from toril.errors import DamagedKeyError
-from toril.wire.connection import Server
 from toril.wire.turns import ClaimState
-
-
-@pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
 
 # ── claim ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -34,12 +34,6 @@ from toril.wire.line import ReplyLostError
 from toril.wire.scripts import Script
 
 
-@pytest.fixture
-async def proxy(toril_server_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(toril_server_url) as proxy:
-        yield proxy
-
-
 @pytest.fixture(autouse=True)
 async def no_readers_left() -> AsyncIterator[None]:
     """Every task that a test's connections started has ended with them."""

@@ -26,25 +26,9 @@ DAMAGE: Final = {
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1_700_000_000_000)
-
-
-@pytest.fixture
-async def proxy(toril_server_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(toril_server_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def queue(proxy: Proxy, prefix: str, clock: FakeClock) -> AsyncIterator[Queue]:
     async with Server(proxy.url) as server, Queue("q", prefix=prefix, server=server, clock=clock) as queue:
         yield queue
-
-
-@pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
 
 
 async def damage(bench: Bench, kind: str = "list") -> None:

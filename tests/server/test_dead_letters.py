@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 from typing_extensions import Unpack
 
+from tests.bench import T0
 from tests.proxy import Cut, Proxy, is_script, nth
 from toril import Job, JobOptions, Queue, QueueModule, QueueOptions, Worker, WorkerOptions, fixed, process, processor
 from toril.di import GraphErrors
@@ -22,13 +23,6 @@ from toril.wire.connection import Server
 from toril.wire.jobs import NewJob
 from toril.wire.keys import QueueKeys
 from toril.worker.processor import Handlers
-
-T0 = 1_700_000_000_000
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(T0)
 
 
 @pytest.fixture

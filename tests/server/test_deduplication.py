@@ -14,16 +14,6 @@ from toril.wire.commands import shift_ttls
 from toril.wire.connection import Server
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1_700_000_000_000)
-
-
-@pytest.fixture
-def queue(server: Server, prefix: str, clock: FakeClock) -> Queue:
-    return Queue("work", prefix=prefix, server=server, clock=clock)
-
-
 async def run(queue: Queue) -> list[object]:
     """Run what may run; the data of the jobs that ran."""
     ran: list[object] = []

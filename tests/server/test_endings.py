@@ -10,15 +10,8 @@ import pytest
 from tests.bench import STACK, T0, Bench, done, gone_wrong, ids
 from toril.errors import DamagedKeyError
 from toril.wire import endings, replies
-from toril.wire.connection import Server
 from toril.wire.endings import Ending
 from toril.wire.turns import ClaimState
-
-
-@pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
 
 # ── endings ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -28,20 +28,9 @@ from toril.queues.events import (
     read_event,
 )
 from toril.queues.queue import Queue
-from toril.testing.clock import FakeClock
 from toril.testing.eventually import eventually
 from toril.wire import endings
 from toril.wire.connection import Server
-
-
-@pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
-
-@pytest.fixture
-def queue(server: Server, prefix: str) -> Queue:
-    return Queue("q", prefix=prefix, server=server, clock=FakeClock(T0))
 
 
 async def take(events: QueueEvents, count: int) -> list[QueueEvent]:

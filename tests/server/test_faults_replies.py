@@ -27,12 +27,6 @@ CUTS = [Cut.BEFORE, Cut.AFTER]
 
 
 @pytest.fixture
-async def proxy(toril_server_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(toril_server_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def queue(proxy: Proxy, prefix: str) -> AsyncIterator[Queue]:
     """The worker's: it goes through the proxy."""
     async with Queue("q", prefix=prefix, url=proxy.url) as queue:

@@ -39,11 +39,6 @@ RESIZE = JobDef[Resize, int]("resize", attempts=2)
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1_700_000_000_000)
-
-
-@pytest.fixture
 async def flows(server: Server, prefix: str, clock: FakeClock) -> AsyncIterator[FlowProducer]:
     async with FlowProducer(prefix=prefix, server=server, clock=clock) as flows:
         yield flows

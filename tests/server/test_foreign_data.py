@@ -16,21 +16,6 @@ from toril.testing import FakeClock, eventually
 from toril.wire.connection import Server
 
 
-@pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(T0)
-
-
-@pytest.fixture
-async def queue(server: Server, prefix: str, clock: FakeClock) -> Queue:
-    return await Queue("q", prefix=prefix, server=server, clock=clock).open()
-
-
 async def run(queue: Queue, options: WorkerOptions | None = None) -> list[str]:
     """The ids of the jobs that a worker runs until nothing is left."""
     ran: list[str] = []

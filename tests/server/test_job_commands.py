@@ -7,13 +7,7 @@ import pytest
 from tests.bench import STACK, T0, Bench, error_of
 from toril.errors import JobNotFoundError, JobStateError
 from toril.wire import endings
-from toril.wire.connection import Server
 from toril.wire.scripts import load
-
-
-@pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
 
 
 @pytest.mark.parametrize("state", ["wait", "delayed", "prioritized", "completed", "failed", "active", "paused", "waiting-children"])

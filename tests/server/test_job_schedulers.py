@@ -19,11 +19,6 @@ START = 1_700_000_000_000  # 2023-11-14T22:13:20Z
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(START)
-
-
-@pytest.fixture
 def queue(server: Server, prefix: str, clock: FakeClock) -> Queue:
     return Queue("ticks", prefix=prefix, server=server, clock=clock)
 

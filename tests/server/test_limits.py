@@ -12,19 +12,6 @@ from toril.errors import InvalidDurationError, InvalidOptionError
 from toril.queues.getters import Metrics
 from toril.testing import FakeClock, eventually
 from toril.wire.commands import shift_ttls
-from toril.wire.connection import Server
-
-T0 = 1_700_000_000_000
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(T0)
-
-
-@pytest.fixture
-def queue(server: Server, prefix: str, clock: FakeClock) -> Queue:
-    return Queue("work", prefix=prefix, server=server, clock=clock)
 
 
 async def pass_time(queue: Queue, clock: FakeClock, duration: str, by_ms: int) -> None:

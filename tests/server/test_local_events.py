@@ -30,14 +30,9 @@ from toril.di import GraphErrors
 from toril.errors import InvalidOptionError
 from toril.modules.errors import InvalidProcessorError
 from toril.queues.listeners import LISTENER_ARGUMENTS, Listener, LocalEvent
-from toril.testing import FakeClock, Test
+from toril.testing import Test
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
-
-
-@pytest.fixture
-def queue(server: Server, prefix: str) -> Queue:
-    return Queue("work", prefix=prefix, server=server, clock=FakeClock(1_700_000_000_000))
 
 
 def hear_all(queue: Queue) -> list[tuple[Any, ...]]:
@@ -123,7 +118,7 @@ async def test_drained_is_told_once_and_only_after_work(queue: Queue) -> None:
 
 async def test_a_stalled_job_is_told_by_the_worker_that_found_it(queue: Queue, server: Server, prefix: str) -> None:
     await queue.add("a")
-    keys = QueueKeys(prefix, "work")
+    keys = QueueKeys(prefix, "q")
     await server.commands.call("LMOVE", keys.state("wait"), keys.state("active"), "RIGHT", "LEFT")
     await server.commands.call("SADD", keys.base + "stalled", "1")
     heard: list[tuple[str, str]] = []

@@ -48,11 +48,6 @@ class Gate:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(NOW)
-
-
-@pytest.fixture
 def runs() -> Runs:
     return Runs()
 

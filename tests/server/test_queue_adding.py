@@ -46,11 +46,6 @@ TICK = JobDef[None, None]("tick")
 
 
 @pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
-
-@pytest.fixture
 def queue(server: Server, prefix: str) -> Queue:
     return Queue("q", prefix=prefix, server=server, clock=FakeClock(T0), default_job_options=JobOptions(attempts=3, backoff=fixed("1s")))
 

@@ -13,16 +13,6 @@ from toril.testing import FakeClock
 from toril.wire.connection import Server
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1_700_000_000_000)
-
-
-@pytest.fixture
-def queue(server: Server, prefix: str, clock: FakeClock) -> Queue:
-    return Queue("ops", prefix=prefix, server=server, clock=clock)
-
-
 async def run_all(queue: Queue) -> list[str]:
     """Run what can run now; the ids in the order in which they started."""
     started: list[str] = []

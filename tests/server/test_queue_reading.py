@@ -18,7 +18,6 @@ from toril.queues.job_def import JobDef
 from toril.queues.payloads import PayloadType
 from toril.queues.queue import Queue
 from toril.queues.states import STATES
-from toril.testing.clock import FakeClock
 from toril.wire import endings
 from toril.wire.codec import JobRecord
 from toril.wire.connection import Server
@@ -26,16 +25,6 @@ from toril.wire.connection import Server
 
 class Mail(BaseModel):
     to: str
-
-
-@pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
-
-@pytest.fixture
-def queue(server: Server, prefix: str) -> Queue:
-    return Queue("q", prefix=prefix, server=server, clock=FakeClock(T0))
 
 
 async def in_every_state(queue: Queue, bench: Bench) -> dict[str, str]:

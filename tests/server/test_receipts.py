@@ -13,11 +13,6 @@ from toril.wire.line import ReplyLostError
 from toril.wire.turns import ClaimState, TurnReply
 
 
-@pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
-
 async def test_a_turn_sent_again_gets_the_same_answer_and_does_nothing_twice(bench: Bench) -> None:
     await bench.add(4)
     await bench.claim(2)

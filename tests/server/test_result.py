@@ -36,11 +36,6 @@ class Receipt(BaseModel):
 
 
 @pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
-
-@pytest.fixture
 async def queue(server: Server, prefix: str) -> AsyncIterator[Queue]:
     async with Queue("q", prefix=prefix, server=server) as queue:
         yield queue

@@ -17,16 +17,6 @@ from toril.testing import FakeClock, eventually
 from toril.wire.connection import Server
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1_700_000_000_000)
-
-
-@pytest.fixture
-def queue(server: Server, prefix: str, clock: FakeClock) -> Queue:
-    return Queue("work", prefix=prefix, server=server, clock=clock)
-
-
 async def nothing(job: Job) -> None: ...
 
 

@@ -13,18 +13,8 @@ import pytest
 
 from toril import Job, Queue, Worker, WorkerOptions, handler
 from toril.testing import FakeClock, eventually
-from toril.wire.connection import Connection, Server
+from toril.wire.connection import Connection
 from toril.wire.turns import ClaimState, TurnReply, TurnRequest
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1_700_000_000_000)
-
-
-@pytest.fixture
-async def queue(server: Server, prefix: str, clock: FakeClock) -> Queue:
-    return Queue("work", prefix=prefix, server=server, clock=clock)
 
 
 class Turns:

@@ -24,16 +24,6 @@ class Payload(BaseModel):
     n: int
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1_700_000_000_000)
-
-
-@pytest.fixture
-def queue(server: Server, prefix: str, clock: FakeClock) -> Queue:
-    return Queue("work", prefix=prefix, server=server, clock=clock)
-
-
 async def drain(queue: Queue, handle: Any, **options: Any) -> None:  # noqa: ANN401 -- whatever a worker takes
     """Run what can run now."""
     async with Worker(queue, handle, WorkerOptions(**options)) as worker:

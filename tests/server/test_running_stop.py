@@ -12,20 +12,10 @@ import pytest
 from toril import Job, Queue, Worker, WorkerOptions, handler
 from toril.errors import QueueClosedError
 from toril.testing import FakeClock, eventually
-from toril.wire.connection import Connection, Server
+from toril.wire.connection import Connection
 from toril.wire.turns import TurnReply, TurnRequest
 from toril.worker.running import CancelReason
 from toril.worker.worker import WorkerState
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1_700_000_000_000)
-
-
-@pytest.fixture
-def queue(server: Server, prefix: str, clock: FakeClock) -> Queue:
-    return Queue("work", prefix=prefix, server=server, clock=clock)
 
 
 class Waiting:

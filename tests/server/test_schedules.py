@@ -74,11 +74,6 @@ class Fewer:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(NOW)
-
-
-@pytest.fixture
 def runs() -> Runs:
     return Runs()
 

@@ -20,11 +20,6 @@ from toril.wire.keys import QueueKeys
 
 
 @pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
-
-@pytest.fixture
 async def own_connection(server: Server) -> AsyncIterator[Connection]:
     connection = server.connection(QueueKeys("bull", "q"))
     yield connection

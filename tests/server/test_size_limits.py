@@ -6,27 +6,16 @@ import json
 
 import pytest
 
-from tests.bench import T0, Bench
+from tests.bench import Bench
 from toril import FlowProducer, Job, JobOptions, Queue, Worker, WorkerOptions, flow_job
 from toril.errors import InvalidOptionError, PayloadTooLargeError
 from toril.queues.job import PROGRESS_LIMIT
 from toril.queues.job_schedulers import ScheduleRule
 from toril.queues.payloads import DEFAULT_SIZE_LIMIT
-from toril.testing import FakeClock
 from toril.wire.connection import Server
 
 LARGEST = "x" * (DEFAULT_SIZE_LIMIT - 2)  # with its quotes it has as many bytes as may be
 TOO_LARGE = LARGEST + "x"
-
-
-@pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
-
-@pytest.fixture
-async def queue(server: Server, prefix: str) -> Queue:
-    return await Queue("q", prefix=prefix, server=server, clock=FakeClock(T0)).open()
 
 
 async def test_data_above_the_default_limit_is_refused_by_every_way_of_adding_before_anything_is_sent(

@@ -6,12 +6,6 @@ import pytest
 
 from tests.bench import T0, Bench
 from toril.wire import replies, scripts
-from toril.wire.connection import Server
-
-
-@pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
 
 
 async def test_renewing_extends_what_is_ours_and_names_what_is_not(bench: Bench) -> None:

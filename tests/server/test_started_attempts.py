@@ -6,19 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.bench import T0, Bench
+from tests.bench import Bench
 from toril import Job, Queue, WaitingError, Worker, WorkerOptions
 from toril.errors import InvalidOptionError
 from toril.queues.option_parts import RateLimit
-from toril.testing import FakeClock
 from toril.wire.connection import Server
 
 REASON = "job started more than allowable limit"
-
-
-@pytest.fixture
-async def queue(server: Server, prefix: str) -> Queue:
-    return await Queue("q", prefix=prefix, server=server, clock=FakeClock(T0)).open()
 
 
 async def run(queue: Queue, handler: Any, **options: Any) -> None:  # noqa: ANN401 -- any handler, any options

@@ -6,26 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.bench import T0, Bench
+from tests.bench import Bench
 from toril import Deduplication, Job, Queue, QueueEvents, Worker
 from toril.errors import InvalidOptionError, LockLostError, NotJsonError
 from toril.queues.events import UnknownEvent
 from toril.queues.job_schedulers import ScheduleRule
 from toril.queues.states import STATES
-from toril.testing import FakeClock
 from toril.wire.connection import Server
 from toril.wire.scripts import load
-
-
-@pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
-
-@pytest.fixture
-async def queue(server: Server, prefix: str) -> Queue:
-    return await Queue("q", prefix=prefix, server=server, clock=FakeClock(T0)).open()
-
 
 # ── orphans ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -32,16 +32,6 @@ class Payload(BaseModel):
     n: int
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1_700_000_000_000)
-
-
-@pytest.fixture
-def queue(server: Server, prefix: str, clock: FakeClock) -> Queue:
-    return Queue("work", prefix=prefix, server=server, clock=clock)
-
-
 async def drain(queue: Queue, handle: Any, **options: Any) -> Worker:  # noqa: ANN401 -- whatever a worker takes
     """Run what can run now."""
     worker = Worker(queue, handle, WorkerOptions(**options))
@@ -295,7 +285,7 @@ async def test_a_plain_function_runs_in_a_thread(queue: Queue) -> None:
 
     await drain(queue, handle)
     await job.refresh()
-    assert str(job.return_value).startswith("toril-work")
+    assert str(job.return_value).startswith("toril-q")
 
 
 async def test_a_thread_past_its_timeout_is_told_and_its_result_does_not_count(queue: Queue, clock: FakeClock) -> None:

@@ -15,16 +15,6 @@ from toril.wire.connection import Server
 from toril.worker.worker import WorkerState
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(1_700_000_000_000)
-
-
-@pytest.fixture
-def queue(server: Server, prefix: str, clock: FakeClock) -> Queue:
-    return Queue("work", prefix=prefix, server=server, clock=clock)
-
-
 class Gate:
     """A handler that tells when it has started, and waits until it may go on."""
 

@@ -185,11 +185,6 @@ OWN_KEYS: Final = ("cancel:active-job", "unknown:waiting-job", "replayed:letter"
 
 
 @pytest.fixture
-def bench(server: Server, prefix: str) -> Bench:
-    return Bench(server, prefix)
-
-
-@pytest.fixture
 async def queue(server: Server, prefix: str) -> AsyncIterator[Queue]:
     async with Queue("q", prefix=prefix, server=server) as queue:
         yield queue
