@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from toril import Job, JobDef, Queue, Worker, WorkerOptions, fixed, handler
-from toril.errors import LockLostError, PendingChildrenError, UnknownJobNameError
+from toril.errors import InvalidOptionError, LockLostError, PendingChildrenError, UnknownJobNameError
 from toril.queues.listeners import LocalEvent
 from toril.testing import FakeClock, eventually
 from toril.wire.connection import Server
@@ -297,6 +297,21 @@ async def test_a_slow_plain_listener_delays_no_job_and_is_waited_for_at_stop(que
     assert sorted(heard) == sorted(job.id for job in jobs)
 
 
+async def test_a_slow_listener_in_the_loop_delays_no_job(queue: Queue) -> None:
+    jobs = await queue.add_many([queue.job("a") for _ in range(20)])
+    open_gate = asyncio.Event()
+
+    async def slow(job: Job, result: object) -> None:
+        await open_gate.wait()
+
+    worker = Worker(queue, nothing, WorkerOptions(concurrency=2))
+    worker.on("completed", slow)
+    async with worker:
+        await worker.wait_until_idle()
+        assert await queue.get_completed_count() == len(jobs)
+        open_gate.set()
+
+
 async def test_a_listener_added_while_jobs_run_hears_the_next_ones(queue: Queue) -> None:
     async with Worker(queue, nothing) as worker:
         await (await queue.add("before")).result(timeout="10s")
@@ -318,3 +333,9 @@ async def test_a_progress_that_is_no_json_is_told_to_nobody(queue: Queue) -> Non
     await job.refresh()
     assert (heard, await job.get_state()) == ([], "failed")
     assert "the progress of job 1" in str(job.failed_reason)
+
+
+async def test_an_unknown_event_is_refused(queue: Queue) -> None:
+    worker = Worker(queue, nothing)
+    with pytest.raises(InvalidOptionError):
+        worker.on("finished", print)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]  # a mistake

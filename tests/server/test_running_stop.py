@@ -51,6 +51,20 @@ async def is_stopping(worker: Worker) -> None:
 # ── the steps and their bounds ────────────────────────────────────────────────────────────────────────────────
 
 
+async def test_jobs_that_end_in_time_are_completed(queue: Queue) -> None:
+    job, waiting = await queue.add("a"), Waiting()
+    async with Worker(queue, waiting, WorkerOptions(concurrency=1)) as worker:
+        await waiting.started.acquire()
+        late = await queue.add("late")
+        worker.ask_to_stop()
+        await is_stopping(worker)
+        assert not worker.is_ready
+        waiting.open.set()
+    assert await job.get_state() == "completed"
+    assert await late.get_state() == "waiting"  # claimed by nobody any more
+    assert (worker.state, worker.left_behind) == (WorkerState.STOPPED, 0)
+
+
 async def test_running_jobs_have_exactly_the_shutdown_timeout(queue: Queue, clock: FakeClock) -> None:
     job, waiting = await queue.add("a", attempts=3), Waiting()
     async with Worker(queue, waiting, WorkerOptions(shutdown_timeout="10s")) as worker:
@@ -65,6 +79,22 @@ async def test_running_jobs_have_exactly_the_shutdown_timeout(queue: Queue, cloc
     await job.refresh()
     assert (waiting.cancelled, await job.get_state(), job.attempts_made, job.failed_reason) == (1, "waiting", 0, None)
     assert worker.left_behind == 0
+
+
+async def test_jobs_that_do_not_end_are_put_back_without_spending_an_attempt(queue: Queue, clock: FakeClock) -> None:
+    jobs = await queue.add_many([queue.job("a", priority=number % 2) for number in range(4)])
+    waiting = Waiting()
+    async with Worker(queue, waiting, WorkerOptions(shutdown_timeout="10s")) as worker:
+        for _ in jobs:
+            await waiting.started.acquire()
+        worker.ask_to_stop()
+        await is_stopping(worker)
+        clock.advance("10s")
+    assert waiting.cancelled == 4
+    for job in jobs:
+        await job.refresh()
+        assert (await job.get_state(), job.attempts_made) == ("prioritized" if job.priority else "waiting", 0)
+    assert await queue.get_active_count() == 0
 
 
 async def test_a_job_put_back_at_stop_runs_on_the_next_worker_with_all_its_attempts(queue: Queue) -> None:
@@ -140,6 +170,16 @@ async def test_a_handler_that_cleans_up_at_stop_has_two_seconds_for_it(queue: Qu
     assert (await job.get_state(), worker.left_behind) == ("waiting", 0)
 
 
+async def test_a_handler_that_goes_on_all_the_same_completes_its_job(queue: Queue) -> None:
+    job, waiting = await queue.add("a"), Waiting(ignores_cancellation=True)
+    async with Worker(queue, waiting, WorkerOptions(shutdown_timeout="0s")) as worker:
+        await waiting.started.acquire()
+        worker.ask_to_stop()
+        await eventually(lambda: _is(waiting.cancelled > 0))
+        waiting.open.set()
+    assert await job.get_state() == "completed"
+
+
 async def test_a_handler_that_ignores_its_cancellation_is_left_behind_and_its_job_stays_claimed(queue: Queue, clock: FakeClock) -> None:
     job, waiting = await queue.add("a"), Waiting(ignores_cancellation=True)
     async with Worker(queue, waiting, WorkerOptions(shutdown_timeout="0s")) as worker:
@@ -166,6 +206,24 @@ async def test_a_thread_that_ends_while_the_worker_stops_has_its_job_put_back(qu
         await eventually(lambda: _is(started.is_set()))
     await job.refresh()
     assert (await job.get_state(), job.attempts_made, job.return_value, worker.left_behind) == ("waiting", 0, None, 0)
+
+
+async def test_a_thread_that_does_not_end_is_left_behind(queue: Queue, clock: FakeClock) -> None:
+    await queue.add("a")
+    started, go_on = threading.Event(), threading.Event()
+
+    def handle(job: Job) -> None:
+        started.set()
+        go_on.wait(timeout=30)
+
+    async with Worker(queue, handle, WorkerOptions(shutdown_timeout="0s")) as worker:
+        await eventually(lambda: _is(started.is_set()))
+        worker.ask_to_stop()
+        await eventually(lambda: _is(worker.running_jobs[0].cancelled.is_set()))
+        clock.advance("2s")  # the time that cancelled handlers have to clean up
+    assert worker.left_behind == 1
+    assert await queue.get_active_count() == 1  # the stalled sweep of another worker will find it
+    go_on.set()
 
 
 async def test_stopping_while_a_timed_out_thread_runs_still_ends(queue: Queue, clock: FakeClock) -> None:
@@ -291,6 +349,17 @@ async def test_a_caller_of_stop_who_gives_up_waiting_does_not_end_the_stop(queue
     assert await job.get_state() == "completed"
 
 
+async def test_a_cancelled_run_stops_in_the_same_order(queue: Queue) -> None:
+    job, waiting = await queue.add("a"), Waiting()
+    worker = Worker(queue, waiting, WorkerOptions(shutdown_timeout="0s"))
+    running = asyncio.create_task(worker.run())
+    await waiting.started.acquire()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (worker.state, await job.get_state()) == (WorkerState.STOPPED, "waiting")
+
+
 async def test_a_run_that_is_cancelled_twice_still_brings_its_stop_to_the_end(queue: Queue) -> None:
     job, waiting = await queue.add("a"), Waiting()
     worker = Worker(queue, waiting)
@@ -319,6 +388,15 @@ async def test_a_worker_stopped_before_it_runs_claims_nothing(queue: Queue) -> N
     assert (worker.state, ran, await job.get_state(), job.attempts_started) == (WorkerState.STOPPED, [], "waiting", 0)
 
 
+async def test_a_worker_runs_once(queue: Queue) -> None:
+    async with Worker(queue, Waiting()) as worker:
+        pass
+    with pytest.raises(QueueClosedError):
+        await worker.run()
+    await worker.stop()
+    await worker.stop()
+
+
 async def test_a_run_while_it_runs_is_refused_and_changes_nothing(queue: Queue) -> None:
     async with Worker(queue, Waiting()) as worker:
         with pytest.raises(QueueClosedError, match="running"):
@@ -345,6 +423,17 @@ async def test_a_body_that_fails_stops_the_worker_and_its_error_comes_out(queue:
         async with worker:
             raise ValueError("the body's own")
     assert worker.state is WorkerState.STOPPED
+
+
+async def test_waiting_for_an_idle_worker_ends_when_it_stops(queue: Queue) -> None:
+    await queue.add("a")
+    waiting = Waiting()
+    async with Worker(queue, waiting, WorkerOptions(shutdown_timeout="0s")) as worker:
+        await waiting.started.acquire()
+        idle = asyncio.create_task(worker.wait_until_idle())
+        worker.ask_to_stop()
+        with pytest.raises(QueueClosedError):
+            await idle
 
 
 async def test_who_waits_for_a_stopped_worker_is_told_so(queue: Queue) -> None:

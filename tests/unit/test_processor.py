@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel
 
-from toril import Job, JobDef, handler
+from toril import Job, JobDef, WorkerOptions, handler
 from toril.callables import is_async, place_of
 from toril.errors import InvalidOptionError, ProcessorError
 from toril.worker.processor import Handler, Registry, handlers_of
@@ -124,6 +124,8 @@ def test_a_handler_has_either_a_callable_or_a_scope() -> None:
 def test_a_concurrency_that_is_no_count_is_refused(concurrency: Any) -> None:  # noqa: ANN401 -- mistakes
     with pytest.raises(InvalidOptionError, match="concurrency"):
         handler(send, "a", concurrency=concurrency)
+    with pytest.raises(InvalidOptionError, match="concurrency"):
+        WorkerOptions(concurrency=concurrency)
 
 
 @pytest.mark.parametrize("timeout", ["soon", "0s", "-1s"])
