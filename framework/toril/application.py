@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Collection, Coroutine, Generator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from types import TracebackType
@@ -25,24 +25,20 @@ from typing import Any, Final, Self, TypeVar, overload
 
 from toril.cancellation import finished, run_to_end, run_unless
 from toril.creation import creates
-from toril.di import ApplicationContext, Check, ContextState, DynamicModule, Graph, Hook, Overrides, Token, build_graph
+from toril.di import ApplicationContext, ContextState, DynamicModule, Hook, Overrides, Token
 from toril.di.overrides import NO_OVERRIDES
-from toril.di.places import Namespace
 from toril.durations import Duration, optional_ms, to_ms
 from toril.errors import QueueClosedError
-from toril.modules.checks import check_processors, check_undecorated
+from toril.modules.application_graph import graph_of
 from toril.modules.connections import close_queues, find, reach_server, registered_queues
 from toril.modules.decorators import ProcessorFields
-from toril.modules.fleet import Fleet, check_fleet_listeners
-from toril.modules.handler_providers import handler_providers
-from toril.modules.queues import check_dead_letters, prepare_queues
+from toril.modules.fleet import Fleet
+from toril.modules.queues import prepare_queues
 from toril.modules.roles import ROLES, Role, check_roles
-from toril.modules.schedule_checks import check_schedule_module, check_schedules
 from toril.modules.scheduling import Scheduling
 from toril.modules.settings import TorilSettings
-from toril.modules.tokens import SERVER, QueueToken, queue_adviser
+from toril.modules.tokens import SERVER, QueueToken
 from toril.modules.workers import check_served, make_workers, running, served_queues, wait_until_idle
-from toril.queues.job import Job
 from toril.queues.queue import Queue
 from toril.telemetry.logs import get_logger
 from toril.worker.worker import Worker
@@ -131,32 +127,6 @@ class WorkerFactory:
             await run_to_end(app.close_after(error))
             raise
         return app
-
-
-FEATURE_CHECKS: Final = (check_processors, check_undecorated, check_schedules, check_dead_letters, check_fleet_listeners)
-"""The rules for modules that are a part of an application, as in a test."""
-
-CHECKS: Final = (*FEATURE_CHECKS, check_schedule_module)
-"""The rules for a whole application."""
-
-
-def graph_of(
-    root: type | DynamicModule,
-    *,
-    overrides: Overrides = NO_OVERRIDES,
-    namespace: Namespace | None = None,
-    checks: Sequence[Check] = CHECKS,
-) -> Graph:
-    """The checked module graph, with the rules for queues, processors and schedules; arguments as in `build_graph`. Raises GraphErrors."""
-    return build_graph(
-        root,
-        overrides=overrides,
-        checks=checks,
-        advisers=[queue_adviser],
-        companions=[handler_providers],
-        job_types=[Job],
-        namespace=namespace,
-    )
 
 
 class Application:

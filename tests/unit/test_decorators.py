@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from toril import Job, JobDef, JobOptions, QueueModule, QueueOptions, module, on_queue_completed, on_queue_failed, process, processor
-from toril.application import graph_of
 from toril.di import DIError, GraphErrors
 from toril.errors import InvalidOptionError
+from toril.modules.application_graph import graph_of
 from toril.modules.errors import InvalidProcessorError, NoHandlerError
 from toril.modules.explorer import HandlerMethod, find_processors
 

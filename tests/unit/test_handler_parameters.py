@@ -29,7 +29,6 @@ from toril import (
     provide,
 )
 from toril import process as untyped_process
-from toril.application import graph_of
 from toril.di import (
     INQUIRER,
     CaptiveDependency,
@@ -42,6 +41,7 @@ from toril.di import (
     UnresolvedDependency,
 )
 from toril.errors import ProcessorError
+from toril.modules.application_graph import graph_of
 from toril.modules.errors import HandlerConflictError, InvalidProcessorError
 from toril.queues.type_fit import fits
 from toril.worker.signature import Given, read_handler

@@ -23,8 +23,8 @@ from toril import (
     process,
     processor,
 )
-from toril.application import graph_of
 from toril.di import GraphErrors
+from toril.modules.application_graph import graph_of
 from toril.modules.errors import InvalidProcessorError
 
 if TYPE_CHECKING:

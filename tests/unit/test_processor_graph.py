@@ -30,9 +30,9 @@ from toril import (
     processor,
     provide,
 )
-from toril.application import graph_of
 from toril.di import ConflictingModules, DIError, Graph, GraphErrors, UnresolvedDependency
 from toril.errors import InvalidOptionError
+from toril.modules.application_graph import graph_of
 from toril.modules.errors import (
     HandlerConflictError,
     InvalidProcessorError,

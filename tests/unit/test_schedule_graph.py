@@ -26,9 +26,9 @@ from toril import (
     processor,
     timeout,
 )
-from toril.application import graph_of
 from toril.di import ConflictingModules, DIError, Graph, GraphErrors
 from toril.errors import InvalidCronError, InvalidDurationError, InvalidOptionError
+from toril.modules.application_graph import graph_of
 from toril.modules.errors import (
     InvalidProcessorError,
     InvalidScheduleError,
@@ -91,7 +91,8 @@ def test_schedules_of_any_provider_are_found() -> None:
 def test_an_application_has_one_owner_however_its_module_is_run(tmp_path: Path, how: list[str]) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "main.py").write_text(
-        "from toril import module\nfrom toril.application import graph_of\nfrom toril.modules.schedule_explorer import owner_of\n"
+        "from toril import module\n"
+        "from toril.modules.application_graph import graph_of\nfrom toril.modules.schedule_explorer import owner_of\n"
         "@module()\nclass AppModule: ...\nprint(owner_of(graph_of(AppModule)))\n"
     )
     done = subprocess.run([sys.executable, *how], cwd=tmp_path, capture_output=True, text=True, timeout=30)

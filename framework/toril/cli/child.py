@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from toril.application import FEATURE_CHECKS, START_STEP_LIMIT_MS, STOP_STEP_LIMIT_MS, graph_of
+from toril.application import START_STEP_LIMIT_MS, STOP_STEP_LIMIT_MS
 from toril.di import ApplicationContext, ContextState, Hook, Overrides, module, provide
+from toril.modules.application_graph import FEATURE_CHECKS, graph_of
 from toril.modules.connections import close_queues
 from toril.modules.queue_module import ENVIRONMENT, environment_at
 from toril.modules.queues import prepare_queues

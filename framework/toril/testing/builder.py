@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-from toril.application import FEATURE_CHECKS, Application, graph_of
+from toril.application import Application
 from toril.calls import explained
 from toril.clock import Clock
 from toril.creation import creates
 from toril.di import ApplicationContext, DynamicModule, Overrides, Provider, caller_namespace, module, provide
 from toril.di.places import Namespace
 from toril.di.tokens import ForwardRef
+from toril.modules.application_graph import FEATURE_CHECKS, graph_of
 from toril.modules.connections import find
 from toril.modules.queue_module import ENVIRONMENT, environment_at
 from toril.modules.queues import prepare_queues
