@@ -1,4 +1,4 @@
-"""`TestingModule`: a compiled application for one test. It runs jobs when the test says so, moves time, and tells what was added.
+"""`TestingModule`: a compiled application for one test. It runs jobs when the test says so, and moves time.
 
 Compiled, instances exist and no hook has run; entering the block runs the hooks. Workers run only when the test says so:
 
@@ -33,14 +33,12 @@ from toril.queues.job import Job
 from toril.queues.job_def import JobDef
 from toril.queues.options import JobOptionFields, JobOptions
 from toril.queues.queue import Queue
+from toril.testing.added_jobs import AddedJobs
 from toril.testing.clock import FakeClock, housekeeping
 from toril.testing.crew import Crew
 from toril.testing.environment import TestEnvironment
 from toril.testing.errors import LeakError, NeverEndsError, NotEnteredError
-from toril.testing.expectations import Expectation, expectation
-from toril.testing.job_names import check_known_name, name_hint
 from toril.testing.leaks import LeakCheck
-from toril.testing.recording import RecordedJob, record
 from toril.testing.single_job import Ends, serving_queue
 from toril.testing.standstill import Standstill
 from toril.wire.commands import shift_ttls
@@ -56,14 +54,14 @@ _LOOK_MS: Final = 20
 _NOTHING_DUE: Final = "nothing is due that could change that. Is the queue paused, or does the job wait for another one?"
 
 
-class TestingModule:
+class TestingModule(AddedJobs):
     """A compiled application for one test. `async with` runs its hooks, and stops and closes everything at the end."""
 
     __test__ = False
 
     def __init__(self, app: Application, clock: Clock, environment: TestEnvironment | None, leaks: LeakCheck) -> None:
+        super().__init__(app.ctx)
         self.app = app
-        self.ctx = app.ctx
         self.clock = clock
         self._environment = environment
         self._leaks = leaks
@@ -71,10 +69,8 @@ class TestingModule:
         self._crew = Crew(self.ctx, clock)
         self._ends: dict[str, Ends] = {}
         self._advancing = asyncio.Lock()
-        self._added: list[RecordedJob] = []
-        for queue in registered_queues(self.ctx):
-            record(queue, self._added.append)
-            if isinstance(clock, FakeClock):
+        if isinstance(clock, FakeClock):
+            for queue in registered_queues(self.ctx):
                 queue.result_watch = Standstill(queue, self.ctx.graph, clock, self._crew).watch
 
     @overload
@@ -285,66 +281,6 @@ class TestingModule:
                 await real_sleep(_LOOK_MS)  # its events could wake us, but neither those of the clock nor of other processes
             else:
                 await self._jump(clock, max(math.ceil(stop_ms) - clock.now_ms(), 0))
-
-    # ── what was added ────────────────────────────────────────────────────────────────────────────────────────
-
-    def assert_enqueued(
-        self,
-        name: str | JobDef[Any, Any],
-        data: object = None,
-        *,
-        queue: str | None = None,
-        times: int | None = None,
-        **options: Unpack[JobOptionFields],
-    ) -> list[RecordedJob]:
-        """Assert that such a job was added through this module's queues since it was compiled, whatever has become of it; all such jobs.
-
-        Args:
-            name: its name, or its definition.
-            data: a mapping must be part of the payload, at every level; anything else, a model say, must be all of it.
-            queue: which queue; by default any.
-            times: exactly how many of them; by default at least one.
-            options: options that it must have, by their names in `add`; others don't count: `priority=1, delay="5m"`.
-
-        Raises:
-            AssertionError: shows what was added, what is most alike first, with the differences.
-            InvalidOptionError: `times=0` for a name that the application doesn't know.
-        """
-        wanted = self._expectation(name, data, queue, options)
-        if times == 0:
-            self._check_known(name, queue)
-        found = wanted.matching(self._added)
-        if not found if times is None else len(found) != times:
-            count = f"was added {len(found)} times" if found else "was not added"
-            expected = "" if times is None else f" ({times} expected)"
-            hint = "" if found else name_hint(self.ctx.graph, wanted.name, {job.name for job in self._added})
-            raise AssertionError(f"{wanted} {count}{expected}.{hint} Added were:{wanted.nearest(self._added)}")
-        return found
-
-    def assert_not_enqueued(
-        self, name: str | JobDef[Any, Any], data: object = None, *, queue: str | None = None, **options: Unpack[JobOptionFields]
-    ) -> None:
-        """Assert that no such job was added; arguments as in `assert_enqueued`.
-
-        Raises:
-            AssertionError: one was; shows it.
-            InvalidOptionError: no handler and no JobDef of the application has this name. A JobDef itself is always taken.
-        """
-        wanted = self._expectation(name, data, queue, options)
-        self._check_known(name, queue)
-        found = wanted.matching(self._added)
-        if found:
-            raise AssertionError(f"{wanted} was added, and should not have been:{wanted.nearest(found)}")
-
-    def _check_known(self, name: str | JobDef[Any, Any], queue: str | None) -> None:
-        if isinstance(name, str):
-            queues = [one.name for one in registered_queues(self.ctx)] if queue is None else [queue]
-            check_known_name(self.ctx.graph, name, queues, {job.name for job in self._added})
-
-    def _expectation(self, name: str | JobDef[Any, Any], data: object, queue: str | None, options: Mapping[str, Any]) -> Expectation:
-        if queue is not None:
-            self.app.queue(queue)  # a slip of the pen would make every `assert_not_enqueued` hold
-        return expectation(name, data, options, queue)
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────
 
