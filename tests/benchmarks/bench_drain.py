@@ -72,7 +72,6 @@ class BareLoop:
         self._script = scripts.load("turn")
         self._adapter = TypeAdapter(Payload)
         self._endings: deque[tuple[str | bytes, ...]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._open = SLOTS
         self._done = 0
@@ -80,9 +79,9 @@ class BareLoop:
     async def run(self, jobs: int) -> None:
         async with asyncio.TaskGroup() as group:
             for number, connection in enumerate(self._lanes):
-                group.create_task(self._lane(number, connection, jobs))
+                group.create_task(self._lane(group, number, connection, jobs))
 
-    async def _lane(self, number: int, connection: Connection, jobs: int) -> None:
+    async def _lane(self, group: asyncio.TaskGroup, number: int, connection: Connection, jobs: int) -> None:
         sequence = 0
         while self._done < jobs:
             batch = [self._endings.popleft() for _ in range(min(len(self._endings), BATCH))]
@@ -101,18 +100,18 @@ class BareLoop:
             self._done += len(batch)
             self._open += claims - len(reply[5])
             for row in reply[5]:
-                task = asyncio.create_task(self._job(row))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                group.create_task(self._job(row))
             if not reply[5] and not batch:
                 await asyncio.sleep(0)
         self._ended.set()
 
-    async def _job(self, row: list[bytes]) -> None:
-        payload = self._adapter.validate_json(row[3])
+    async def _job(self, row: tuple[bytes, bytes, list[bytes]]) -> None:
+        job_id, token, listed = row
+        fields = dict(zip(listed[::2], listed[1::2], strict=True))
+        payload = self._adapter.validate_json(fields[b"data"])
         async with asyncio.timeout(TIMEOUT_S):
             result = await self._no_op(payload)
-        self._endings.append(("c", row[0], row[1], b'{"n":%d}' % result["n"], "", "", ""))
+        self._endings.append(("c", job_id, token, b'{"n":%d}' % result["n"], "", "", ""))
         self._open += 1
         self._ended.set()
 

@@ -12,7 +12,7 @@ from tests.benchmarks.workloads import WORKLOADS
 
 
 @pytest.mark.parametrize(
-    "name", ["drain", "adds", "latency", "due", "flow", "names"]
+    "name", ["drain", "bare", "adds", "latency", "due", "flow", "names"]
 )  # the others are made of the same parts, and take long
 async def test_a_workload_runs_and_all_its_figures_are_positive(name: str) -> None:
     figures = await WORKLOADS[name].measure(all_peers()["toril"], share=0.02)
