@@ -27,12 +27,20 @@ VALUES = (
 )
 
 
+FATAL = {"data", "defa"}
+"""A job whose data can't be read fails; so does one that another program has failed, for the reason that it gave."""
+
+TEXTS = {value.decode("utf-8", "replace").encode() or b"UnrecoverableError" for value in VALUES}
+
+
 def _ran(ids: list[str], wanted: str) -> None:
     assert wanted in ids
 
 
 @pytest.mark.parametrize("field", [field.decode() for field in JOB_FIELDS])
-async def test_a_damaged_field_of_a_job_harms_no_other(server: Server, prefix: str, field: str) -> None:
+async def test_a_damaged_field_of_a_job_harms_no_other_and_is_named_where_it_fails_its_own(
+    server: Server, prefix: str, field: str, caplog: pytest.LogCaptureFixture
+) -> None:
     bench, queue = Bench(server, prefix), Queue("q", prefix=prefix, server=server)
     ran: list[str] = []
 
@@ -50,6 +58,12 @@ async def test_a_damaged_field_of_a_job_harms_no_other(server: Server, prefix: s
     for job in await queue.get_jobs():
         _ = job.options, job.progress, job.stack_trace, job.timestamp, job.processed_at, job.finished_at, repr(job)
     assert await sound.get_state() == "completed"
+    failed = await queue.get_failed()
+    assert bool(failed) == (field in FATAL)
+    for job in failed:
+        reason = job.failed_reason or ""
+        assert reason.startswith(f"the data of job {job.id} ('n')") if field == "data" else reason.encode("utf-8", "replace") in TEXTS
+        assert any(f"job_id={job.id} " in line and "failed for good" in line for line in caplog.text.splitlines())
 
 
 def _idle(worker: Worker) -> None:

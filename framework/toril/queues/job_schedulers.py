@@ -19,6 +19,7 @@ from toril.queues.option_checks import check_text
 from toril.queues.option_values import encode_job_options, moment, stored_options
 from toril.queues.options import NO_OPTIONS, JobOptions, check_job_options
 from toril.wire.codec import from_json, from_json_or, to_json
+from toril.wire.reads import number_or
 from toril.wire.refusals import Argument
 from toril.wire.scheduler_commands import Iteration, SchedulerCommands, SchedulerUpsert
 
@@ -199,7 +200,7 @@ class JobSchedulers:
         if "priority" in template:
             template["priority"] = _whole(template, "priority") or 0
         rest = {key: value for key, value in repeat.items() if key != "count"}
-        next_ms = 0
+        next_ms = -_next_slot_ms(job.id, _whole(repeat, "every") or 0, now_ms)
         if repeat.get("pattern"):
             base_ms = max(now_ms, _whole(options, "prevMillis") or 0, _whole(repeat, "startDate") or 0)
             next_ms = Cron(str(repeat["pattern"]), str(repeat.get("tz") or "UTC")).next_ms(base_ms)
@@ -258,6 +259,14 @@ def _whole(values: Mapping[str, Any], name: str) -> int | None:
         raise InvalidOptionError(name, value, "a number belongs here: upsert the scheduler again") from error
 
 
+def _next_slot_ms(iteration_id: str, every_ms: int, now_ms: int) -> int:
+    """When an interval is due after this iteration, by what that knows itself; 0: it can't be told."""
+    due = iteration_id.rpartition(":")[2]
+    if every_ms <= 0 or not due.isdecimal():
+        return 0
+    return int(due) + every_ms * max(1, -((int(due) - now_ms) // every_ms))
+
+
 def _first_ms(rule: ScheduleRule, now_ms: int) -> int:
     if rule.pattern is None:
         return 0
@@ -268,12 +277,12 @@ def _first_ms(rule: ScheduleRule, now_ms: int) -> int:
 
 def _scheduler(scheduler_id: str, next_ms: int, record: Mapping[str, bytes]) -> JobScheduler:
     def number(name: str) -> int | None:
-        text = record.get(name)
-        return int(float(text)) if text else None
+        number = number_or(record.get(name), -1)  # what makes no sense counts as not set
+        return number if number >= 0 else None
 
     def text(name: str) -> str | None:
         value = record.get(name)
-        return value.decode() if value else None
+        return value.decode("utf-8", "replace") if value else None
 
     return JobScheduler(
         id=scheduler_id,

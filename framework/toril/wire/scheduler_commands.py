@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from toril.wire import scripts
-from toril.wire.codec import to_json
+from toril.wire.codec import id_text, to_json
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
+from toril.wire.reads import number_or
 from toril.wire.refusals import Argument
 
 
@@ -90,25 +91,25 @@ class SchedulerCommands:
 
     async def upsert_scheduler(self, now_ms: int, scheduler: SchedulerUpsert) -> tuple[str, int] | int:
         """Make or change a scheduler; the id of its next iteration and the delay of that, or -10 or -11 if its slots are taken."""
-        head, id_text, rest = scheduler.iteration.texts
+        head, quoted_id, rest = scheduler.iteration.texts
         fields: list[Argument] = []
         for name, value in scheduler.record.items():
             fields += (name, value)
         reply = await self._commands.run(
             scripts.load("upsert_scheduler"), self._bases, now_ms, scheduler.scheduler_id, scheduler.every_ms, scheduler.next_ms,
             scheduler.start_ms, "" if scheduler.offset_ms is None else scheduler.offset_ms, scheduler.name, scheduler.data,
-            scheduler.iteration.priority, head, id_text, rest, int(scheduler.iteration.lifo), *fields,
+            scheduler.iteration.priority, head, quoted_id, rest, int(scheduler.iteration.lifo), *fields,
         )  # fmt: skip
-        return reply if isinstance(reply, int) else (reply[0].decode(), reply[1])
+        return reply if isinstance(reply, int) else (id_text(reply[0]), reply[1])
 
     async def next_iteration(self, now_ms: int, scheduler_id: str, job_id: str, next_ms: int, count: int, iteration: Iteration) -> str:
         """Add the iteration that follows the one that was claimed; its id, or "" if another worker did it, or nothing follows."""
-        head, id_text, rest = iteration.texts
+        head, quoted_id, rest = iteration.texts
         reply: bytes = await self._commands.run(
             scripts.load("next_iteration"), self._bases, now_ms, scheduler_id, job_id, next_ms, count, iteration.priority,
-            head, id_text, rest, int(iteration.lifo), repeatable=True,
+            head, quoted_id, rest, int(iteration.lifo), repeatable=True,
         )  # fmt: skip
-        return reply.decode()
+        return id_text(reply)
 
     async def remove_scheduler(self, scheduler_id: str) -> bool:
         """End a scheduler; whether there was one."""
@@ -118,17 +119,17 @@ class SchedulerCommands:
         """Schedulers with the time of their current iteration, by that time."""
         command = "ZRANGE" if ascending else "ZREVRANGE"
         reply: list[bytes] = await self._commands.call(command, self.keys.schedulers, start, end, "WITHSCORES", repeatable=True)
-        return [(reply[i].decode(), int(float(reply[i + 1]))) for i in range(0, len(reply), 2)]
+        return [(id_text(reply[i]), number_or(reply[i + 1], 0)) for i in range(0, len(reply), 2)]
 
     async def scheduler_record(self, scheduler_id: str) -> dict[str, bytes]:
         """A scheduler's record by the names of wire §3.16.1; empty if there is none."""
         reply: list[bytes] = await self._commands.call("HGETALL", self.keys.scheduler(scheduler_id), repeatable=True)
-        return {reply[i].decode(): reply[i + 1] for i in range(0, len(reply), 2)}
+        return {reply[i].decode("utf-8", "replace"): reply[i + 1] for i in range(0, len(reply), 2)}
 
     async def scheduler_time(self, scheduler_id: str) -> int | None:
         """When a scheduler's current iteration is due; None if there is no such scheduler."""
         score: bytes | None = await self._commands.call("ZSCORE", self.keys.schedulers, scheduler_id, repeatable=True)
-        return None if score is None else int(float(score))
+        return None if score is None else number_or(score, 0)
 
     # ── what an application declares ──────────────────────────────────────────────────────────────────────────────
 

@@ -7,7 +7,7 @@ KEYS[2]   base of our own keys
 ARGV[1]   now, ms
 ARGV[2]   scheduler's id
 ARGV[3]   id of the claimed iteration
-ARGV[4]   the pattern's next time, ms; 0 for an interval
+ARGV[4]   the pattern's next time, ms; for an interval, below 0, the time that counts if the record's `every` can't be read; or 0
 ARGV[5]   count of the next iteration
 ARGV[6]   priority of the jobs
 ARGV[7]   head of their options, JSON up to before the first of ours
@@ -25,8 +25,10 @@ local current = tonumber(call("ZSCORE", all, scheduler) or nil)
 -- A retry, or a run after a crash, isn't the current iteration any more: its next one exists.
 if not current or producer ~= iteration_id(scheduler, current) then return "" end
 local record = call("HMGET", record_key, "name", "data", "every", "offset")
-local every, due = tonumber(record[3]), tonumber(ARGV[4])
-if every then due = next_slot(now, every, tonumber(record[4]) or 0, current) end
+local every, told = interval_of(record[3]), tonumber(ARGV[4])
+local due = math.abs(told)
+if told < 0 and not record[3] then return "" end -- somebody took the record away
+if every then due = next_slot(now, every, setting(record[4]) or 0, current) end
 if due <= 0 then return "" end
 local id = iteration_id(scheduler, due)
 if call("EXISTS", q.base .. id) == 1 then
@@ -37,4 +39,4 @@ call("ZADD", all, due, scheduler)
 count_up(record_key, "ic")
 return (add_iteration(q, scheduler, due, now, tonumber(ARGV[5]), {
   name = record[1] or "__default__", data = record[2] or "{}", priority = tonumber(ARGV[6]), lifo = ARGV[10] == "1",
-}, { head = ARGV[7], id_text = ARGV[8], repeat_rest = ARGV[9], is_pattern = every == nil }))
+}, { head = ARGV[7], id_text = ARGV[8], repeat_rest = ARGV[9], is_pattern = told > 0 }))

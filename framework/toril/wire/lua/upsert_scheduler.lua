@@ -31,7 +31,7 @@ max_events(q)
 
 local previous = tonumber(call("ZSCORE", all, scheduler) or nil)
 local kept = call("HMGET", record_key, "ic", "every", "offset")
-local is_same_interval = every > 0 and tonumber(kept[2]) == every
+local is_same_interval = every > 0 and interval_of(kept[2]) == every
 
 -- The pending iteration makes way; one that runs or has ended stays. Whether there was one.
 local function replace_pending()
@@ -46,7 +46,7 @@ local function replace_pending()
 end
 
 local replaced = replace_pending()
-local due, offset = tonumber(ARGV[4]), given_offset or (replaced or is_same_interval) and tonumber(kept[3]) or nil
+local due, offset = tonumber(ARGV[4]), given_offset or (replaced or is_same_interval) and setting(kept[3]) or nil
 if every > 0 then
   if replaced and is_same_interval then
     due = previous
@@ -76,7 +76,7 @@ end
 
 call("ZADD", all, due, scheduler)
 call("DEL", record_key)
-call("HSET", record_key, "ic", tonumber(kept[1]) or 1, "offset", offset or 0, unpack(ARGV, 14))
+call("HSET", record_key, "ic", setting(kept[1]) or 1, "offset", offset or 0, unpack(ARGV, 14))
 local id, delay = add_iteration(q, scheduler, due, now, 1, {
   name = ARGV[7], data = ARGV[8], priority = tonumber(ARGV[9]), lifo = ARGV[13] == "1",
 }, { head = ARGV[10], id_text = ARGV[11], repeat_rest = ARGV[12], is_pattern = every == 0 })

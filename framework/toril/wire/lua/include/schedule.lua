@@ -6,6 +6,12 @@ local function iteration_id(scheduler, due)
   return "repeat:" .. scheduler .. ":" .. string.format("%.0f", due)
 end
 
+-- An interval in ms as a record has it; nil where that is none, or nothing that ever comes.
+local function interval_of(text)
+  local every = setting(text)
+  return every and every > 0 and every or nil
+end
+
 -- §3.16.2: when an interval is due next. Slots that were missed are skipped.
 local function next_slot(now, every, offset, previous)
   local due = previous + every
