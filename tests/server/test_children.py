@@ -157,6 +157,16 @@ async def test_a_child_is_set_free_from_its_parent_and_goes_on(flows: FlowProduc
     assert await child.remove_child_dependency() is False
 
 
+async def test_a_child_that_its_parent_has_heard_of_stays_its_child(flows: FlowProducer, queue: Queue, bench: Bench) -> None:
+    await with_children(flows, queue, 2)
+    assert await bench.claim(1) == ["c0"]
+    await bench.turn(done("c0"))
+    child = await queue.get_job("c0")
+    assert await child.remove_child_dependency() is False
+    await child.refresh()
+    assert child.parent_key == queue.keys.job("parent")
+
+
 async def test_a_child_whose_parent_is_gone_says_so(flows: FlowProducer, queue: Queue, bench: Bench) -> None:
     await with_children(flows, queue, 1)
     await bench.raw("DEL", queue.keys.job("parent"))

@@ -92,7 +92,7 @@ class JobChildren:
         return ChildrenCounts(*await self.queue.commands.count_children(self.id))
 
     async def remove_child_dependency(self) -> bool:
-        """Let its parent no longer wait for it; the parent runs if it was the last one. False if it has no parent.
+        """Let its parent no longer wait for it; the parent runs if it was the last one. False if no parent waits for it.
 
         Raises:
             JobNotFoundError

@@ -103,7 +103,7 @@ class JobCommands(QueueReads):
         return reply
 
     async def drop_child_link(self, job_id: str) -> bool:
-        """Let a job's parent no longer wait for it; False if it has none. Raises JobNotFoundError, and ParentError if that is gone."""
+        """Let a job's parent no longer wait for it; False if none does. Raises JobNotFoundError, and ParentError if that is gone."""
         code = await self._on_job("drop_child_link", job_id)
         if code == 2:
             raise replies.parent_error(-5, f"of {self.keys.job(job_id)}", 0)
