@@ -6,6 +6,7 @@ what layers above can hook into.
 
 from toril.di.bindings import Binding, Edge, EdgeKind
 from toril.di.context import ApplicationContext
+from toril.di.discovery import DiscoveryService, Marked, MarkedMethod, Provided, mark
 from toril.di.errors import (
     AmbiguousToken,
     AwaitableValue,
@@ -44,7 +45,7 @@ from toril.di.places import Place, attach, caller_namespace, caller_place, own_m
 from toril.di.plan import JobPlan, PlanKind
 from toril.di.providers import Provider, Scope, injectable, provide
 from toril.di.scanner import Node
-from toril.di.tokens import INQUIRER, JOB_REF, REQUEST, ForwardRef, Inject, JobRef, Lazy, Token, forward_ref, token_name
+from toril.di.tokens import INQUIRER, JOB_REF, REQUEST, ForwardRef, Inject, JobRef, Lazy, ManyToken, Token, forward_ref, token_name
 
 __all__ = [
     "INQUIRER",
@@ -62,6 +63,7 @@ __all__ = [
     "ConflictingModules",
     "ContextState",
     "DIError",
+    "DiscoveryService",
     "DynamicModule",
     "Edge",
     "EdgeKind",
@@ -76,6 +78,9 @@ __all__ = [
     "JobRef",
     "JobScope",
     "Lazy",
+    "ManyToken",
+    "Marked",
+    "MarkedMethod",
     "ModuleRef",
     "Node",
     "NotFound",
@@ -88,6 +93,7 @@ __all__ = [
     "Overrides",
     "Place",
     "PlanKind",
+    "Provided",
     "Provider",
     "Scope",
     "Token",
@@ -106,6 +112,7 @@ __all__ = [
     "global_module",
     "injectable",
     "is_module",
+    "mark",
     "module",
     "own_metadata",
     "place_of",

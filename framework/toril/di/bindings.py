@@ -23,6 +23,7 @@ class EdgeKind(Enum):
     JOB = "job"
     INQUIRER = "inquirer"
     MODULE_REF = "module ref"
+    DISCOVERY = "discovery"
 
 
 @dataclass(eq=False, slots=True)
@@ -58,6 +59,8 @@ class Binding:
     declared_scope: Scope | None
     is_module_class: bool = False
     is_override: bool = False
+    is_hidden: bool = False
+    """Stands for something that no module lists: a list under construction, a handler's parameters."""
     alias_of: Binding | None = None
     edges: tuple[Edge, ...] = ()
     needs_job: bool = False
@@ -124,3 +127,10 @@ class Binding:
 
     def __repr__(self) -> str:
         return f"<Binding {self.name} in {self.node.name}, {self.scope.value}>"
+
+
+def needs_job(edge: Edge) -> bool:
+    """Whether what an edge passes can't outlive a job."""
+    if edge.is_lazy:
+        return False
+    return edge.kind is EdgeKind.JOB or (edge.target is not None and edge.target.needs_job)

@@ -22,7 +22,7 @@ order of creation. Everything that is wrong comes out together, in one `GraphErr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from toril.di.bindings import Binding, Edge, EdgeKind
 from toril.di.errors import CircularDependency, DIError, GraphErrors, UnknownOverride
@@ -35,7 +35,7 @@ from toril.di.providers import ClassProvider, Scope
 from toril.di.render import Adviser
 from toril.di.scanner import ModuleScanner, Node
 from toril.di.scopes import decide_scopes, job_chain
-from toril.di.tokens import HintingToken, token_name
+from toril.di.tokens import HintingToken, ManyToken, token_name
 from toril.spelling import near
 
 
@@ -67,6 +67,14 @@ class Graph:
         """What a module sees under a token, never an alias; None if nothing."""
         found = self._linker.find(node, token)
         return found.alias_of if found is not None and found.is_alias else found
+
+    def visible(self, node: Node, token: ManyToken[Any]) -> list[Binding]:
+        """What a module sees under a token of many, aliases followed."""
+        return self._linker.visible(node, token)
+
+    def link_class(self, node: Node, cls: type) -> Binding:
+        """A binding, not part of the graph, for a class that is made as if the module provided it. Raises GraphErrors."""
+        return self._linker.link_class(node, cls)
 
     def find_all(self, token: object) -> tuple[Binding, ...]:
         """What any module provides under a token, aliases followed, each once."""

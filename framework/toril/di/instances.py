@@ -7,6 +7,7 @@ from typing import Any
 
 from toril.di.bindings import Binding, Edge, EdgeKind
 from toril.di.containers import Containers
+from toril.di.discovery import DiscoveryService
 from toril.di.errors import AmbiguousToken, NotFound, NotReady, OutOfScope, WrongScope
 from toril.di.graph import Graph
 from toril.di.job_scope import JobScope, current_job, current_scope, scope_of
@@ -15,7 +16,7 @@ from toril.di.module_ref import ModuleRef
 from toril.di.plan import MISSING, JobPlan, PlanKind, compile_plan, forget_plan, refuse_awaitable
 from toril.di.providers import FactoryKind, FactoryProvider, Scope, awaitable_kind
 from toril.di.scanner import Node
-from toril.di.tokens import Lazy, plain_token, token_name
+from toril.di.tokens import Lazy, as_many, plain_token, token_name
 
 
 class Instances:
@@ -26,8 +27,10 @@ class Instances:
         self.state = ContextState.NEW
         self.closers = Closers()
         self.containers: Containers | None = None
+        self.discovery = DiscoveryService(self)
         self._tracks_jobs = tracks_jobs
         self._singletons: dict[Binding, Any] = {}
+        self._created: dict[tuple[Node, type], Binding] = {}
         self._plans: dict[tuple[Binding, bool], JobPlan] = {}
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -72,11 +75,26 @@ class Instances:
         special = self._special(token, node)
         return self._singleton(self._find_in(token, node)) if special is MISSING else special
 
+    def get_all_in(self, token: object, node: Node) -> list[Any]:
+        """`get_all` as seen from one module."""
+        token = plain_token(token)
+        if (many := as_many(token)) is not None:
+            return [self._singleton(binding) for binding in self.graph.visible(node, many)]
+        found = self.graph.find(node, token)
+        return [] if found is None else [self._singleton(found)]
+
     async def resolve_in(self, token: object, node: Node) -> object:
         """`resolve` as seen from one module."""
         token = plain_token(token)
         special = self._special(token, node)
         return await self._resolve(self._find_in(token, node), current_scope(self)) if special is MISSING else special
+
+    async def create_in(self, cls: type, node: Node) -> object:
+        """`ModuleRef.create`."""
+        binding = self._created.get((node, cls))
+        if binding is None:
+            binding = self._created[node, cls] = self.graph.link_class(node, cls)
+        return await self._resolve(binding, current_scope(self))
 
     def get_scoped(self, binding: Binding) -> object:
         """An instance of something that is no singleton, without awaiting anything."""
@@ -104,17 +122,27 @@ class Instances:
         if edge.kind is EdgeKind.MODULE_REF:
             module_ref = ModuleRef(self, consumer.node)
             return self._lazy(edge, lambda: module_ref) if edge.is_lazy else module_ref
+        if edge.kind is EdgeKind.DISCOVERY:
+            return self._lazy(edge, lambda: self.discovery) if edge.is_lazy else self.discovery
         if edge.kind is EdgeKind.INQUIRER:
             return self._lazy(edge, lambda: inquirer) if edge.is_lazy else inquirer
         if target is None:
             return self._lazy(edge, current_job)
         if edge.is_lazy:
-            if target.scope is Scope.SINGLETON:
-                return self._lazy(edge, lambda: self.instance_of(target))
-            return Lazy(target.token, lambda: self.get_scoped(target), lambda: self._resolve(target, current_scope(self)))
+            return self.lazy_of(target)
         if edge.is_deferred and self.containers is not None and target in self.containers.raw:
             return self.containers.raw[target]
         return self.instance_of(target)
+
+    def all_bindings(self) -> list[Binding]:
+        """What modules list, the modules' own classes included."""
+        return [binding for binding in self.graph.bindings if not binding.is_hidden]
+
+    def lazy_of(self, binding: Binding) -> Lazy[Any]:
+        """A binding's instance, looked up when it is used."""
+        if binding.scope is Scope.SINGLETON:
+            return Lazy(binding.token, lambda: self.instance_of(binding), lambda: self._resolve(binding, None))
+        return Lazy(binding.token, lambda: self.get_scoped(binding), lambda: self._resolve(binding, current_scope(self)))
 
     def instance_of(self, binding: Binding) -> Any:  # noqa: ANN401  # its class is known to whoever asks
         """A singleton's instance; NotReady if it isn't there (yet, or any more)."""
@@ -186,9 +214,12 @@ class Instances:
         """What the container itself answers with; MISSING for everything that modules provide."""
         if token is ModuleRef:
             return ModuleRef(self, node)
+        if token is DiscoveryService:
+            return self.discovery
         return current_job() if self.graph.is_job(token) else MISSING
 
     def _find(self, token: object) -> Binding:
+        _refuse_many(token)
         found = self.graph.find_all(token)
         if not found:
             raise NotFound(token_name(token), "", self.graph.near_tokens(token))
@@ -201,6 +232,7 @@ class Instances:
         return first
 
     def _find_in(self, token: object, node: Node) -> Binding:
+        _refuse_many(token)
         found = self.graph.find(node, token)
         if found is None:
             raise NotFound(token_name(token), node.name, self.graph.unresolved_hints(token, node))
@@ -232,6 +264,11 @@ class Instances:
         stack = (self.closers if scope is None else scope.stack,) if plan.kind is PlanKind.TEARDOWN else ()
         made = plan.build(None, *stack)
         return made if plan.kind is PlanKind.SYNC else await made
+
+
+def _refuse_many(token: object) -> None:
+    if as_many(token) is not None:
+        raise WrongScope(token_name(token), "stands for several things", "Use `get_all(...)`.")
 
 
 def describe(binding: Binding) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import TypeAlias, get_origin
+from typing import Any, TypeAlias, get_origin
 
-from toril.di.bindings import Binding, Edge, EdgeKind
+from toril.di.bindings import Binding, Edge, EdgeKind, needs_job
+from toril.di.discovery import DiscoveryService
 from toril.di.errors import (
     CircularAlias,
     DIError,
+    GraphErrors,
     InvalidProvider,
     UnknownExport,
     UnknownOverride,
     UnreadableAnnotation,
     UnresolvedDependency,
 )
+from toril.di.many import Members, collector, nothing_under
 from toril.di.module import DynamicModule, is_module
 from toril.di.module_ref import ModuleRef
 from toril.di.overrides import Overrides
@@ -31,7 +34,7 @@ from toril.di.providers import (
 from toril.di.render import Adviser, Hints
 from toril.di.scanner import ModuleScanner, Node
 from toril.di.signature import Dependency, Signature, accepts, read_inject_list, read_signature
-from toril.di.tokens import INQUIRER, JOB_REF, ForwardRef, is_builtin_type, plain_token, token_name
+from toril.di.tokens import INQUIRER, JOB_REF, ForwardRef, ManyToken, Member, as_many, is_builtin_type, plain_token, token_name
 from toril.spelling import near
 
 Companions: TypeAlias = Callable[[Binding], Iterable[Provider]]
@@ -62,6 +65,9 @@ class Linker:
         self._re_exported: dict[Node, list[Node]] = {node: [] for node in nodes}
         self._closures: dict[Node, tuple[Node, ...]] = {}
         self._found: dict[tuple[Node, object], Binding | None] = {}
+        self._members = Members(self.by_token)
+        self._collectors: dict[tuple[Node, object], Binding] = {}
+        self._is_linked = False
         self._mocks: dict[object, Binding] = {}
         self._contested: list[tuple[Node, object, list[Binding]]] = []
         self._hints = Hints(self.by_token, self._is_exported, advisers)
@@ -79,6 +85,7 @@ class Linker:
             if not binding.is_alias:
                 self._link(binding)
         self._warn_of_contested()
+        self._is_linked = True
 
     # ── bindings ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -87,9 +94,12 @@ class Linker:
         used: set[object] = set()
         for node in self.nodes:
             for token, provider in node.providers.items():
-                replacement = replacements.get(token)
+                wanted = token.of if isinstance(token, Member) else token
+                replacement = replacements.get(wanted)
                 if replacement is not None:
-                    used.add(token)
+                    used.add(wanted)
+                    if isinstance(token, Member) and token.number > 0:
+                        continue  # one replacement stands for all that a module has under the token
                 self._bind(token, node, replacement or provider, is_override=replacement is not None)
             self._bind(node.module, node, ClassProvider(token=node.module, cls=node.module, written_at=node.place), is_module_class=True)
         for token in (each for each in replacements if each not in used):
@@ -121,10 +131,12 @@ class Linker:
             scope,
             is_module_class=is_module_class,
             is_override=is_override,
+            is_hidden=not is_listed,
         )
         self.bindings.append(binding)
         if is_listed:
-            self.by_token.setdefault(token, []).append(binding)
+            self.by_token.setdefault(token.of if isinstance(token, Member) else token, []).append(binding)
+        self._members.add(binding)
         self._own[node].setdefault(token, binding)
         return binding
 
@@ -144,6 +156,10 @@ class Linker:
             export = self._scanner.replacement(export)
             if not isinstance(export, DynamicModule):
                 export = plain_token(export)
+                if members := self._members.of(node, export):
+                    self._members.export(node, export)
+                    self._exported[node].update((member.token, member) for member in members)
+                    continue
                 own = self._own[node].get(export)
                 if own is not None and not own.is_module_class:
                     self._exported[node][export] = own
@@ -226,6 +242,20 @@ class Linker:
         """What could be done about a token that `node` can't see."""
         return self._hints.for_missing(token, node)
 
+    def link_class(self, node: Node, cls: type) -> Binding:
+        """A transient binding of a class that no module provides, linked as if `node` did. Raises GraphErrors."""
+        provider = ClassProvider(token=cls, cls=cls, scope=Scope.TRANSIENT)
+        binding = Binding(cls, node, provider, Scope.TRANSIENT, Scope.TRANSIENT)
+        known_errors, known_bindings = len(self.errors), len(self.bindings)
+        self._link(binding)
+        found = self.errors[known_errors:]
+        del self.errors[known_errors:]
+        if found:
+            raise GraphErrors(found)
+        for each in (*self.bindings[known_bindings:], binding):  # collectors of its lists come first
+            each.needs_job = any(needs_job(edge) for edge in each.edges)
+        return binding
+
     # ── dependencies ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _follow(self, alias: Binding) -> None:
@@ -302,9 +332,13 @@ class Linker:
             return Edge(dependency, EdgeKind.JOB)
         if token is ModuleRef:
             return Edge(dependency, EdgeKind.MODULE_REF)
+        if token is DiscoveryService:
+            return Edge(dependency, EdgeKind.DISCOVERY)
         if token is INQUIRER:
             return Edge(dependency, EdgeKind.INQUIRER) if binding.declared_scope is Scope.TRANSIENT else None
-        if is_builtin_type(token):
+        if (many := as_many(token)) is not None:
+            found = self._collected(binding.node, many)
+        elif is_builtin_type(token):
             found = None
         elif dependency.is_required:
             found = self._find_or_mock(binding.node, token)
@@ -316,9 +350,24 @@ class Linker:
             return Edge(dependency, EdgeKind.BINDING, target) if target is not None else Edge(dependency, EdgeKind.ABSENT)
         return None if dependency.is_required else Edge(dependency, EdgeKind.ABSENT)
 
+    def visible(self, node: Node, token: ManyToken[Any]) -> list[Binding]:
+        """What `node` sees under a token of many: its own, then what imports export, then global modules; aliases followed."""
+        sources = [*node.imports, *(other for other in self.nodes if other.is_global and other is not node)]
+        return self._members.visible(token, node, (each for source in sources for each in self._closure(source)))
+
+    def _collected(self, node: Node, token: ManyToken[Any]) -> Binding | None:
+        key = (node, token)
+        if key not in self._collectors:
+            members = self.visible(node, token)
+            if not members:
+                return None
+            self._collectors[key] = collector(token, node, members)
+            self.bindings.append(self._collectors[key])
+        return self._collectors[key]
+
     def _find_or_mock(self, node: Node, token: object) -> Binding | None:
         found = self.find(node, token)
-        if found is not None or self._overrides.mocker is None:
+        if found is not None or self._overrides.mocker is None or self._is_linked:
             return found
         if token not in self._mocks:
             mock = self._overrides.mocker(token)
@@ -334,6 +383,8 @@ class Linker:
         for dependency in missing:
             if dependency.token is INQUIRER:
                 hints["INQUIRER is known to transient providers only: declare scope=Scope.TRANSIENT."] = None
+            elif (many := as_many(dependency.token)) is not None:
+                hints[nothing_under(many, self.by_token.get(many, ()))] = None
             else:
                 hints.update(dict.fromkeys(self._hints.for_missing(dependency.token, binding.node)))
         self.errors.append(

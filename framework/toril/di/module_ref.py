@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, cast, overload
 
 from toril.di.scanner import Node
 from toril.di.tokens import Token
@@ -15,7 +15,11 @@ class Resolver(Protocol):
 
     def get_in(self, token: object, node: Node) -> object: ...
 
+    def get_all_in(self, token: object, node: Node) -> list[Any]: ...
+
     async def resolve_in(self, token: object, node: Node) -> object: ...
+
+    async def create_in(self, cls: type, node: Node) -> object: ...
 
 
 class ModuleRef:
@@ -49,6 +53,16 @@ class ModuleRef:
         return self._resolver.get_in(token, self._node)
 
     @overload
+    def get_all(self, token: Token[T]) -> list[T]: ...
+    @overload
+    def get_all(self, token: type[T]) -> list[T]: ...
+    @overload
+    def get_all(self, token: object) -> list[Any]: ...
+    def get_all(self, token: object) -> list[Any]:
+        """What the module sees under a `ManyToken`, as a list; of any other token the one instance, or nothing."""
+        return self._resolver.get_all_in(token, self._node)
+
+    @overload
     async def resolve(self, token: Token[T]) -> T: ...
     @overload
     async def resolve(self, token: type[T]) -> T: ...
@@ -61,6 +75,17 @@ class ModuleRef:
             OutOfScope: it is job-scoped, and no job is current.
         """
         return await self._resolver.resolve_in(token, self._node)
+
+    async def create(self, cls: type[T]) -> T:
+        """A new object of a class that no module needs to provide, with the dependencies that the module's own providers would get.
+
+        Inside a job its job-scoped dependencies are those of the job. What must be closed for it (a transient generator) is closed
+        with the job, else with the application. Each call makes another object; nothing keeps it, and no hook of it runs.
+
+        Raises:
+            GraphErrors: a dependency can't be resolved here. OutOfScope: one is job-scoped, and no job is current.
+        """
+        return cast("T", await self._resolver.create_in(cls, self._node))
 
     def __repr__(self) -> str:
         return f"<ModuleRef of {self._node.name}>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import get_origin
+from typing import Any, get_origin
 
 from toril.di.errors import ConflictingModules, DIError, InvalidModule, InvalidProvider
 from toril.di.module import DynamicModule, is_module, module_metadata
@@ -19,7 +19,7 @@ from toril.di.providers import (
     ValueProvider,
     class_provider,
 )
-from toril.di.tokens import ForwardRef, is_builtin_type, token_name
+from toril.di.tokens import ForwardRef, ManyToken, Member, as_many, is_builtin_type, token_name
 
 
 @dataclass(eq=False, slots=True)
@@ -203,12 +203,21 @@ class ModuleScanner:
             provider = self._provider_for(entry, node)
             if provider is None:
                 continue
+            if (many := as_many(provider.token)) is not None:
+                self._add_member(node, many, provider)
+                continue
             earlier = seen.get(provider.token)
             if earlier is not None and earlier != provider:
                 reason = f"the same module provides it a second time, at {earlier.place}"
                 self._bad_provider(token_name(provider.token), node, reason, "Keep one of the two.", provider.place)
                 continue
             seen[provider.token] = node.providers[provider.token] = provider
+
+    @staticmethod
+    def _add_member(node: Node, token: ManyToken[Any], provider: Provider) -> None:
+        others = [each for key, each in node.providers.items() if isinstance(key, Member) and key.of == token]
+        if provider not in others:  # the same one twice is one, as everywhere
+            node.providers[Member(token, len(others))] = provider
 
     def _provider_for(self, entry: object, node: Node) -> Provider | None:
         if isinstance(entry, ClassProvider | ValueProvider | FactoryProvider | AliasProvider):

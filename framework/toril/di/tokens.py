@@ -24,6 +24,42 @@ class Token(Generic[T]):
         return f"{type(self).__name__}({self.token_name!r})"
 
 
+class ManyToken(Token[T]):
+    """A name for several things, which are asked for as a list: `HEALTH_CHECKS = ManyToken[HealthCheck]("HEALTH_CHECKS")`.
+
+    Each module may provide any number: `provide(HEALTH_CHECKS, use_class=RedisCheck)`, once more with `DiskCheck`. Who asks for
+    `checks: Annotated[list[HealthCheck], Inject(HEALTH_CHECKS)]` gets what the module sees, in this order: its own, what its imports
+    export, what global modules export; each in the order in which it is listed. From outside: `ctx.get_all(HEALTH_CHECKS)`.
+
+    Args:
+        everywhere: the list has what any module provides, exported or not.
+    """
+
+    def __init__(self, token_name: str, *, everywhere: bool = False) -> None:
+        super().__init__(token_name)
+        self.everywhere = everywhere
+
+
+def as_many(token: object) -> ManyToken[Any] | None:
+    """The token, if it is one of many."""
+    many: ManyToken[Any] | None = token if isinstance(token, ManyToken) else None
+    return many
+
+
+class Member(Token[object]):
+    """One of the things that a module provides under a `ManyToken`."""
+
+    def __init__(self, of: ManyToken[Any], number: int) -> None:
+        super().__init__(of.token_name)
+        self.of, self.number = of, number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Member) and other.of == self.of and other.number == self.number
+
+    def __hash__(self) -> int:
+        return hash((self.of, self.number))
+
+
 @runtime_checkable
 class HintingToken(Protocol):
     """A token that can say why nothing provides it."""

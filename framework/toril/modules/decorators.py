@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 from typing_extensions import TypedDict, Unpack
 
 from toril.callables import is_async, place_of
 from toril.calls import explained, no_such_option
 from toril.di import Place, attach, caller_namespace, caller_place, own_metadata
+from toril.di.discovery import function_of, note_on, noted_methods
 from toril.di.places import Namespace
 from toril.di.providers import InjectableMetadata
 from toril.durations import Duration
@@ -30,9 +30,6 @@ ClassT = TypeVar("ClassT", bound=type)
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 D = TypeVar("D")
 R = TypeVar("R")
-
-_HANDLES: Final = "__toril_handles__"
-_LISTENS: Final = "__toril_listens__"
 
 
 class ProcessorFields(TypedDict, total=False):
@@ -81,6 +78,13 @@ class ProcessMetadata:
     def name(self) -> str | None:
         """The name of the jobs that it handles; None: every name that has no handler of its own."""
         return self.definition.name if isinstance(self.definition, JobDef) else self.definition
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerMetadata:
+    """What an `@on_queue_…` decorator notes on a method."""
+
+    event: LocalEvent
 
 
 @explained("@processor")
@@ -171,9 +175,9 @@ def process(
     metadata = ProcessMetadata(caller_place(1), name, concurrency, JobOptions(timeout=timeout).timeout_ms, executor, max_jobs_per_child)
 
     def decorate(method: MethodT) -> MethodT:
-        function = cast("Callable[..., Any]", _function_of(method))
+        function = cast("Callable[..., Any]", function_of(method))
         check_executor(executor, max_jobs_per_child, is_async=is_async(function), place=place_of(function))
-        note_on(method, _HANDLES, metadata)
+        note_on(method, metadata)
         return method
 
     return decorate
@@ -253,7 +257,7 @@ def on_queue_cleaned() -> Callable[[MethodT], MethodT]:
 
 def _listener(event: LocalEvent) -> Callable[[MethodT], MethodT]:
     def decorate(method: MethodT) -> MethodT:
-        note_on(method, _LISTENS, event)
+        note_on(method, ListenerMetadata(event))
         return method
 
     return decorate
@@ -264,30 +268,12 @@ def handlers_in(cls: type) -> list[tuple[str, ProcessMetadata]]:
 
     A method that a subclass overrides counts as the subclass decorates it.
     """
-    return [(name, one) for name, method in methods_of(cls) for one in getattr(method, _HANDLES, ())]
+    return noted_methods(cls, ProcessMetadata)
 
 
 def listeners_in(cls: type) -> list[tuple[str, LocalEvent]]:
     """The methods of a class that listen, with their events; inherited ones as in `handlers_in`."""
-    return [(name, event) for name, method in methods_of(cls) for event in getattr(method, _LISTENS, ())]
-
-
-def methods_of(cls: type) -> list[tuple[str, object]]:
-    """The functions that a class holds, inherited ones included, by name, in the order in which they are written."""
-    names = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
-    return [(name, _function_of(inspect.getattr_static(cls, name))) for name in names]
-
-
-def note_on(method: object, key: str, value: object) -> None:
-    """Add a note to those that a method carries under this key."""
-    cast("Any", _function_of(method)).__dict__.setdefault(key, []).append(value)
-
-
-def _function_of(method: object) -> object:
-    """The function inside of a static or class method, which keep no notes of their own."""
-    is_wrapped = isinstance(method, (staticmethod, classmethod))
-    function: object = cast("Any", method).__func__ if is_wrapped else method
-    return function
+    return [(name, one.event) for name, one in noted_methods(cls, ListenerMetadata)]
 
 
 def _names_in(namespace: Namespace | None) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from toril.di import ApplicationContext, Binding, Graph, own_metadata, place_of
+from toril.di.discovery import find_classes
 from toril.modules.decorators import ProcessMetadata, ProcessorMetadata, handlers_in, listeners_in
 from toril.modules.tokens import QueueToken
 from toril.queues.job_def import JobDef
@@ -97,10 +98,8 @@ class Processor:
 def find_processors(graph: Graph) -> dict[str, list[Processor]]:
     """All providers whose class is decorated with `@processor`, by queue, in the order of the graph."""
     found: dict[str, list[Processor]] = {}
-    for binding in graph.bindings:
-        processor = processor_of(binding)
-        if processor is not None:
-            found.setdefault(processor.queue, []).append(processor)
+    for one in find_classes(graph.bindings, ProcessorMetadata):
+        found.setdefault(one.metadata.queue, []).append(Processor(one.binding, one.cls, one.metadata))
     return found
 
 

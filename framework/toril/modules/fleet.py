@@ -14,10 +14,11 @@ from toril.callables import call_off_loop
 from toril.cancellation import finished, run_to_end
 from toril.clock import real_sleep
 from toril.di import ApplicationContext, Binding, DIError, Graph, Scope, own_metadata
+from toril.di.discovery import find_methods
 from toril.di.providers import InjectableMetadata
 from toril.modules.decorators import ProcessorMetadata
 from toril.modules.errors import InvalidProcessorError, NoJobHereError, UnregisteredQueueError
-from toril.modules.fleet_decorators import FleetMetadata, fleet_listeners_in
+from toril.modules.fleet_decorators import FleetMetadata
 from toril.modules.listener_checks import fleet_arguments, misfits
 from toril.modules.tokens import QueueToken, queue_hint
 from toril.queues.event_stream import QueueEvents
@@ -59,12 +60,7 @@ class FleetListener:
 
 def find_fleet_listeners(graph: Graph) -> list[FleetListener]:
     """All of them in all providers, in the order of the graph."""
-    found: list[FleetListener] = []
-    for binding in graph.bindings:
-        cls = binding.known_class
-        if cls is not None:
-            found += [FleetListener(binding, cls, method, metadata) for method, metadata in fleet_listeners_in(cls)]
-    return found
+    return [FleetListener(one.binding, one.cls, one.method, one.metadata) for one in find_methods(graph.bindings, FleetMetadata)]
 
 
 def check_fleet_listeners(graph: Graph) -> Iterator[DIError]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from toril.calls import explained
 from toril.di import Place, caller_place
+from toril.di.discovery import note_on
 from toril.errors import InvalidCallError
-from toril.modules.decorators import methods_of, note_on
 from toril.queues.events import (
     ActiveEvent,
     AddedEvent,
@@ -33,8 +33,6 @@ from toril.queues.events import (
 )
 
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
-
-_HEARS: Final = "__toril_hears__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +123,6 @@ def on_global_queue_resumed(queue: str | None = None) -> Callable[[MethodT], Met
     return _hears(ResumedEvent, queue)
 
 
-def fleet_listeners_in(cls: type) -> list[tuple[str, FleetMetadata]]:
-    """The methods of a class that hear of the fleet, inherited ones included; a method with two decorators comes twice."""
-    return [(name, one) for name, method in methods_of(cls) for one in getattr(method, _HEARS, ())]
-
-
 def _hears(event: type[QueueEvent], queue: str | None) -> Callable[[MethodT], MethodT]:
     decorator = f"@on_global_queue_{event.event_name}"
     if queue is not None and not isinstance(queue, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # without brackets, it gets the method
@@ -137,7 +130,7 @@ def _hears(event: type[QueueEvent], queue: str | None) -> Callable[[MethodT], Me
     metadata = FleetMetadata(caller_place(2), event, queue)
 
     def decorate(method: MethodT) -> MethodT:
-        note_on(method, _HEARS, metadata)
+        note_on(method, metadata)
         return method
 
     return decorate

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from toril.calls import explained
 from toril.di import Place, caller_place
+from toril.di.discovery import note_on
 from toril.durations import Duration, to_ms
 from toril.errors import InvalidCallError, InvalidOptionError
-from toril.modules.decorators import methods_of, note_on
 from toril.queues.cron import Cron
 from toril.queues.job_schedulers import ScheduleRule
 from toril.queues.option_checks import check_job_name
@@ -20,7 +20,6 @@ MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 ScheduleScope: TypeAlias = Literal["fleet", "process"]
 """`fleet`: each run happens once, whichever process it is; `process`: each process runs it for itself, and the server knows nothing."""
 
-_SCHEDULED: Final = "__toril_scheduled__"
 _ZONE: Final[Mapping[str, str]] = dict.fromkeys(("time_zone", "timezone", "zone"), 'the zone is tz="Europe/Berlin"')
 
 
@@ -96,14 +95,7 @@ def _scheduled(metadata: ScheduleMetadata) -> Callable[[MethodT], MethodT]:
         check_job_name(metadata.name)
 
     def decorate(method: MethodT) -> MethodT:
-        note_on(method, _SCHEDULED, metadata)
+        note_on(method, metadata)
         return method
 
     return decorate
-
-
-def schedules_in(cls: type) -> list[tuple[str, ScheduleMetadata]]:
-    """The methods of a class that are scheduled, inherited ones included; a method with two decorators comes twice."""
-    # Any class comes here, and what it holds may answer to every name.
-    notes = [(name, getattr(method, _SCHEDULED, None)) for name, method in methods_of(cls)]
-    return [(name, one) for name, noted in notes if isinstance(noted, list) for one in cast("list[ScheduleMetadata]", noted)]

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from toril.callables import is_async
 from toril.di import Binding, Graph, Token
+from toril.di.discovery import find_methods
 from toril.di.providers import ValueProvider
 from toril.errors import InvalidOptionError
-from toril.modules.schedule_decorators import ScheduleMetadata, schedules_in
+from toril.modules.schedule_decorators import ScheduleMetadata
 from toril.queues.options import QueueOptions
 
 DEFAULT_QUEUE: Final = "schedules"
@@ -75,12 +76,7 @@ class ScheduledMethod:
 
 def find_schedules(graph: Graph) -> list[ScheduledMethod]:
     """All scheduled methods of all providers, in the order of the graph."""
-    found: list[ScheduledMethod] = []
-    for binding in graph.bindings:
-        cls = binding.known_class
-        if cls is not None:
-            found += [ScheduledMethod(binding, cls, method, metadata) for method, metadata in schedules_in(cls)]
-    return found
+    return [ScheduledMethod(one.binding, one.cls, one.method, one.metadata) for one in find_methods(graph.bindings, ScheduleMetadata)]
 
 
 def schedule_queue(graph: Graph) -> str | None:
