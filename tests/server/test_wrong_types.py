@@ -163,11 +163,10 @@ def calls() -> list[tuple[str, Way]]:
 
 KEYS: Final[dict[str, str]] = {
     **QUEUE_KINDS,
-    **{
-        job + suffix: kind
-        for job in ("waiting-job", "active-job", "parent", "completed-job", "failed-job")
-        for suffix, kind in JOB_KINDS.items()
-    },
+    **{job + suffix: kind for job in ("active-job", "parent") for suffix, kind in JOB_KINDS.items()},
+    "waiting-job": "hash",
+    "completed-job": "hash",
+    "failed-job": "hash",
     "letter": "hash",
     "child": "hash",
     "repeat:tick": "hash",
