@@ -11,7 +11,7 @@ TEST_PROCESSES ?= auto
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run-worker demo test check format interop interop-long browser bench bench-peers chaos soak fuzz audit reference lock clean
+.PHONY: help install run-worker demo test check format interop interop-long browser bench bench-peers bench-docs chaos soak fuzz audit reference lock clean
 
 too_old := "Toril needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d.%d. Install a newer one, and name it: make PYTHON=python3.12"
 
@@ -80,6 +80,9 @@ bench: $(STAMP) ## drain 20,000 jobs, and compare with a bare loop that calls th
 bench-peers: $(STAMP) ## Toril beside BullMQ on Node and the task queues of Python, round after round (ARGS='--rounds 3 --only drain,latency --peers toril,node')
 	@if $(has_node); then $(MAKE) $(NODE_MODULES)/.installed; fi
 	@exec $(BIN)/python -m tests.benchmarks.bench_peers $(ARGS)
+
+bench-docs: $(STAMP) ## write the figures of the last bench-peers into docs/benchmarks.md
+	@exec $(BIN)/python -m tests.benchmarks.bench_docs $(ARGS)
 
 chaos: $(STAMP) ## a worker killed at each of its commands; then 10 minutes of kills and cuts (ARGS='--minutes 2 --seed 7')
 	@TORIL_FAULT_POINTS=all $(BIN)/python -m pytest -q -n 0 tests/chaos/test_fault_points.py

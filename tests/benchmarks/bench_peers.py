@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -61,6 +62,13 @@ async def measure(number: int, key: str, peer: Peer, share: float) -> dict[str, 
     return row
 
 
+def processor() -> str:
+    """Its name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
 def main() -> None:
     """Read the arguments, measure, print the table, and keep the figures. Ends with 1 if something could not be measured."""
     everybody = all_peers()
@@ -81,22 +89,27 @@ def main() -> None:
             everybody[key].install()
             peers.append(everybody[key])
 
-    async def rounds() -> list[dict[str, Any]]:
-        return [await measure(number, key, peer, options.share) for number, key, peer in plan(workloads, peers, options.rounds)]
-
     results: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "processor": processor(),
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.release().partition('-')[0]}",
+        },
         "versions": {peer.key: peer.version() for peer in peers},
         "share": options.share,
-        "rounds": asyncio.run(rounds()),
+        "rounds": [],
     }
+    options.json.parent.mkdir(exist_ok=True)
     if options.keep and options.json.exists():
         last = json.loads(options.json.read_text())
-        results["rounds"] = [row for row in last["rounds"] if row["workload"] not in workloads] + results["rounds"]
         results["versions"] = last["versions"] | results["versions"]
-    options.json.parent.mkdir(exist_ok=True)
-    options.json.write_text(json.dumps(results, indent=1))
+        results["rounds"] = [row for row in last["rounds"] if row["workload"] not in workloads]
+    with contextlib.suppress(KeyboardInterrupt):  # what was measured until then counts
+        for number, key, peer in plan(workloads, peers, options.rounds):
+            results["rounds"].append(asyncio.run(measure(number, key, peer, options.share)))
+            options.json.write_text(json.dumps(results, indent=1))
     print(table(results))
     sys.exit(any("error" in row for row in results["rounds"]))
 

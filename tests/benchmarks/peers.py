@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
 CACHE: Final = ROOT / ".bench"
 """The environments, and the figures of the last run; not under version control."""
 PROGRAMS: Final = "tests.benchmarks.programs"
 VERSIONS: Final = Path(__file__).with_name("peers.toml")
+DRAWING: Final = "drawing"
 INTEROP: Final = ROOT / "tests" / "interop"
 
 
@@ -83,6 +84,15 @@ def _other(key: str, title: str, program: str, requirements: list[str], uvloop: 
     return Peer(key, title, command, {"uvloop": uvloop}, is_python=True, requirements=requirements, may_double=may_double)
 
 
+def _versions() -> dict[str, Any]:
+    return tomllib.loads(VERSIONS.read_text())
+
+
+def drawing() -> Peer:
+    """What draws the plots: no peer, but it has an environment like theirs."""
+    return _other(DRAWING, **_versions()[DRAWING])
+
+
 def all_peers() -> dict[str, Peer]:
     """Everybody, by key; Toril first."""
     ours = [
@@ -90,5 +100,5 @@ def all_peers() -> dict[str, Peer]:
         _ours("toril-uvloop", "Toril with uvloop", uvloop=True),
         Peer("node", "BullMQ on Node", ["node", f"{PROGRAMS.replace('.', '/')}/node_program.mjs"]),
     ]
-    others = [_other(key, **values) for key, values in tomllib.loads(VERSIONS.read_text()).items()]
+    others = [_other(key, **values) for key, values in _versions().items() if key != DRAWING]
     return {peer.key: peer for peer in [*ours, *others]}
