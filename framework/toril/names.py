@@ -14,6 +14,8 @@ from toril.di import (
     Lazy,
     ManyToken,
     ModuleRef,
+    OptionsFactory,
+    OptionWays,
     Scope,
     Token,
     current_job,
@@ -22,6 +24,7 @@ from toril.di import (
     injectable,
     mark,
     module,
+    option_providers,
     provide,
 )
 from toril.durations import Duration
@@ -111,6 +114,8 @@ __all__ = [
     "Lazy",
     "ManyToken",
     "ModuleRef",
+    "OptionWays",
+    "OptionsFactory",
     "Queue",
     "QueueEvents",
     "QueueModule",
@@ -177,6 +182,7 @@ __all__ = [
     "on_queue_resumed",
     "on_queue_stalled",
     "on_queue_waiting",
+    "option_providers",
     "process",
     "processor",
     "provide",

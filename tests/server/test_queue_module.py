@@ -176,6 +176,36 @@ async def test_root_options_may_come_from_a_factory() -> None:
         assert (await t.queue("images").add("x", {})).options.attempts == 4
 
 
+class RootOptions:
+    """Makes options, from what it gets injected."""
+
+    def __init__(self, most: Annotated[int, Inject(LIMIT)]) -> None:
+        self.most = most
+
+    async def create_options(self) -> QueueModuleOptions:
+        return QueueModuleOptions(default_job_options=JobOptions(attempts=self.most))
+
+
+class ImageOptions:
+    def create_options(self) -> QueueOptions:
+        return QueueOptions("images", default_job_options=JobOptions(attempts=8))
+
+
+@module(providers=[ImageOptions], exports=[ImageOptions])
+class ImageOptionsModule: ...
+
+
+async def test_options_may_come_from_a_class_that_the_module_makes() -> None:
+    root = QueueModule.for_root_async(use_class=RootOptions, imports=[LimitsModule])
+    async with await compiled(root, QueueModule.register_queue("images")) as t:
+        assert (await t.queue("images").add("x", {})).options.attempts == 5
+
+
+async def test_options_may_come_from_an_object_of_an_imported_module() -> None:
+    async with await compiled(QueueModule.register_queue_async("images", use_existing=ImageOptions, imports=[ImageOptionsModule])) as t:
+        assert (await t.queue("images").add("x", {})).options.attempts == 8
+
+
 async def test_what_a_queue_keeps_reaches_the_worker() -> None:
     registered = QueueModule.register_queue(
         QueueOptions("few", keep_completed=KeepJobs(count=2), keep_failed=KeepJobs(count=1)), QueueOptions("all", keep_completed=None)

@@ -40,6 +40,7 @@ from toril.di.lifecycle import (
 )
 from toril.di.module import DynamicModule, global_module, is_module, module
 from toril.di.module_ref import ModuleRef
+from toril.di.option_providers import OptionsFactory, OptionWays, option_providers
 from toril.di.overrides import Overrides
 from toril.di.places import Place, attach, caller_namespace, caller_place, own_metadata, place_of
 from toril.di.plan import JobPlan, PlanKind
@@ -89,6 +90,8 @@ __all__ = [
     "OnApplicationShutdown",
     "OnModuleDestroy",
     "OnModuleInit",
+    "OptionWays",
+    "OptionsFactory",
     "OutOfScope",
     "Overrides",
     "Place",
@@ -114,6 +117,7 @@ __all__ = [
     "is_module",
     "mark",
     "module",
+    "option_providers",
     "own_metadata",
     "place_of",
     "provide",

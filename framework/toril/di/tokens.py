@@ -42,8 +42,8 @@ class ManyToken(Token[T]):
 
 def as_many(token: object) -> ManyToken[Any] | None:
     """The token, if it is one of many."""
-    many: ManyToken[Any] | None = token if isinstance(token, ManyToken) else None
-    return many
+    many: Any = token
+    return many if isinstance(token, ManyToken) else None
 
 
 class Member(Token[object]):

@@ -7,13 +7,29 @@ QueueModule.register_queue("emails") in each module that uses the queue; the sam
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
+
+from typing_extensions import Unpack
 
 from toril.calls import explained, explained_class
 from toril.clock import Clock, SystemClock
-from toril.di import JOB_REF, DynamicModule, Inject, Place, Provider, Scope, Token, caller_place, global_module, module, provide
+from toril.di import (
+    JOB_REF,
+    DynamicModule,
+    Inject,
+    OptionWays,
+    Place,
+    Provider,
+    Scope,
+    Token,
+    caller_place,
+    global_module,
+    module,
+    option_providers,
+    provide,
+)
 from toril.errors import InvalidCallError, InvalidOptionError
 from toril.modules.settings import TorilSettings
 from toril.modules.tokens import CLOCK, SERVER, FlowProducerToken, QueueOptionsToken, QueueToken
@@ -123,25 +139,21 @@ class QueueModule:
     def for_root(*, url: str | None = None, prefix: str | None = None, default_job_options: JobOptions = NO_OPTIONS) -> DynamicModule:
         """Set server and defaults of all queues, once, in the root module. `QueueModuleOptions` says what they mean."""
         options = QueueModuleOptions(url=url, prefix=prefix, default_job_options=default_job_options)
-        return _root_module(provide(ROOT_OPTIONS, use_value=options), (), options)
+        return _root_module([provide(ROOT_OPTIONS, use_value=options)], (), options)
 
     @staticmethod
     @explained()
-    def for_root_async(
-        *,
-        use_factory: Callable[..., QueueModuleOptions | Awaitable[QueueModuleOptions]],
-        inject: Sequence[object] | None = None,
-        imports: Sequence[object] = (),
-    ) -> DynamicModule:
-        """The same with options that a function makes when the application starts.
+    def for_root_async(*, imports: Sequence[object] = (), **ways: Unpack[OptionWays[QueueModuleOptions]]) -> DynamicModule:
+        """The same with options that are made when the application starts.
 
         Args:
-            use_factory: a plain or a coroutine function.
-            inject: what it is called with; by default what its annotations ask for.
-            imports: modules that provide this.
+            ways: `use_factory=` with `inject=`, `use_class=` or `use_existing=`; see `OptionWays`.
+            imports: modules that provide what these need.
+
+        Raises:
+            InvalidProvider: none or several of them.
         """
-        provider = provide(ROOT_OPTIONS, use_factory=cast("Callable[..., Any]", use_factory), inject=inject)
-        return _root_module(provider, imports, (use_factory, inject))
+        return _root_module(option_providers(ROOT_OPTIONS, **ways), imports, ways)
 
     @staticmethod
     @explained(fixes=_NAMED)
@@ -201,31 +213,23 @@ class QueueModule:
 
     @staticmethod
     @explained()
-    def register_queue_async(
-        name: str,
-        *,
-        use_factory: Callable[..., QueueOptions | Awaitable[QueueOptions]],
-        inject: Sequence[object] | None = None,
-        imports: Sequence[object] = (),
-    ) -> DynamicModule:
-        """Register one queue whose options a function makes when the application starts; arguments as in `for_root_async`.
+    def register_queue_async(name: str, *, imports: Sequence[object] = (), **ways: Unpack[OptionWays[QueueOptions]]) -> DynamicModule:
+        """Register one queue whose options are made when the application starts; arguments as in `for_root_async`.
 
         Raises (at start):
-            InvalidOptionError: the function didn't return options of this queue.
+            InvalidOptionError: what was made isn't options of this queue.
         """
         QueueOptions(name)  # checks it
-        token = QueueOptionsToken(name)
-        made = provide(token, use_factory=cast("Callable[..., Any]", use_factory), inject=inject)
-        return _queue_module(name, made, imports, (use_factory, inject), caller_place(1))
+        return _queue_module(name, option_providers(QueueOptionsToken(name), **ways), imports, ways, caller_place(1))
 
 
-def _root_module(provider: Provider, imports: Sequence[object], options: object) -> DynamicModule:
+def _root_module(providers: Sequence[Provider], imports: Sequence[object], options: object) -> DynamicModule:
     return DynamicModule(
         QueueModule,
         key="for_root",
         name="QueueModule.for_root",
         imports=[QueueCoreModule, *imports],
-        providers=[provider],
+        providers=providers,
         exports=[ROOT_OPTIONS],
         is_global=True,
         options=options,
@@ -241,10 +245,10 @@ def _queue_options(queue: str | QueueOptions, default_job_options: JobOptions | 
 
 def _registered(options: QueueOptions, place: Place) -> DynamicModule:
     token = QueueOptionsToken(options.name)
-    return _queue_module(options.name, provide(token, use_value=options), (), options, place)
+    return _queue_module(options.name, [provide(token, use_value=options)], (), options, place)
 
 
-def _queue_module(name: str, options_provider: Provider, imports: Sequence[object], options: object, place: Place) -> DynamicModule:
+def _queue_module(name: str, of_options: Sequence[Provider], imports: Sequence[object], options: object, place: Place) -> DynamicModule:
     """The module of one queue. `options` tell two registrations of it apart."""
 
     async def open_queue(made: QueueOptions, environment: QueueEnvironment, server: Server, clock: Clock) -> AsyncIterator[Queue[Any, Any]]:
@@ -252,13 +256,13 @@ def _queue_module(name: str, options_provider: Provider, imports: Sequence[objec
         async with _make_queue(_checked(made, name), environment, server, clock) as queue:
             yield queue
 
-    token = QueueToken(name)
+    token, made_under = QueueToken(name), of_options[-1].token
     return DynamicModule(
         QueueModule,
         key=f"queue {name}",
         name=f"QueueModule({name})",
         imports=[QueueCoreModule, *imports],
-        providers=[options_provider, provide(token, use_factory=open_queue, inject=[options_provider.token, ENVIRONMENT, SERVER, CLOCK])],
+        providers=[*of_options, provide(token, use_factory=open_queue, inject=[made_under, ENVIRONMENT, SERVER, CLOCK])],
         exports=[token],
         options=options,
         place=place,
