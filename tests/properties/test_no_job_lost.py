@@ -171,7 +171,7 @@ async def _add(queue: Queue, wave: Wave, planned: dict[str, Planned]) -> None:
             {"fails": job.fails},
             priority=job.priority,
             delay=f"{job.delay_ms}ms",
-            lifo=job.lifo,
+            lifo=job.lifo and not job.priority and not job.delay_ms,
             attempts=job.attempts,
             backoff=fixed(f"{job.backoff_ms}ms"),
         )
