@@ -11,7 +11,7 @@ TEST_PROCESSES ?= auto
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run-worker demo test check format interop interop-long browser bench bench-peers bench-docs chaos soak fuzz audit reference lock clean
+.PHONY: help install run-worker demo test check format interop interop-long browser bench bench-peers bench-docs bench-scaling chaos soak fuzz audit reference lock clean
 
 too_old := "Toril needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d.%d. Install a newer one, and name it: make PYTHON=python3.12"
 
@@ -24,7 +24,7 @@ endif
 endif
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12 chooses the Python, VENV=folder where it installs; ARGS='…' is passed on to the program."
 
@@ -83,6 +83,9 @@ bench-peers: $(STAMP) ## Toril beside BullMQ on Node and the task queues of Pyth
 
 bench-docs: $(STAMP) ## write the figures of the last bench-peers into docs/benchmarks.md
 	@exec $(BIN)/python -m tests.benchmarks.bench_docs $(ARGS)
+
+bench-scaling: $(STAMP) ## one process beside two and four, 8 minutes (ARGS=cluster: 1 to 4 queues on a Cluster of three primaries)
+	@exec $(BIN)/python -m tests.benchmarks.bench_scaling $(ARGS)
 
 chaos: $(STAMP) ## a worker killed at each of its commands; then 10 minutes of kills and cuts (ARGS='--minutes 2 --seed 7')
 	@TORIL_FAULT_POINTS=all $(BIN)/python -m pytest -q -n 0 tests/chaos/test_fault_points.py

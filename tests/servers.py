@@ -169,7 +169,7 @@ def _watcher(folder: Path, port: int, primary: int) -> OwnServer:
 
 @dataclass
 class ClusterGroup:
-    """Three primaries, and a replica for each."""
+    """Three primaries, and a replica for each, or none."""
 
     nodes: list[OwnServer]
 
@@ -193,16 +193,20 @@ class ClusterGroup:
 
 
 @asynccontextmanager
-async def cluster(folder: Path) -> AsyncGenerator[ClusterGroup]:
-    """A Cluster whose nodes all know each other."""
-    ports = free_ports(12)
+async def cluster(folder: Path, *, replicas: int = 3, **settings: str) -> AsyncGenerator[ClusterGroup]:
+    """A Cluster of three primaries and so many replicas, whose nodes all know each other; `settings` are for each node."""
+    count = 3 + replicas
+    ports = free_ports(2 * count)
+    common: Settings = {
+        "cluster_enabled": "yes",
+        "cluster_node_timeout": str(NODE_TIMEOUT_MS),
+        "cluster_require_full_coverage": "no",
+        "repl_diskless_sync_delay": "0",
+    }
     nodes = [
-        OwnServer(
-            folder / str(port), port=port, cluster_port=str(bus), cluster_enabled="yes", cluster_node_timeout=str(NODE_TIMEOUT_MS),
-            cluster_require_full_coverage="no", repl_diskless_sync_delay="0",
-        )
-        for port, bus in zip(ports[:6], ports[6:], strict=True)
-    ]  # fmt: skip
+        OwnServer(folder / str(port), port=port, keeps_data=True, **common | settings | {"cluster_port": str(bus)})
+        for port, bus in zip(ports[:count], ports[count:], strict=True)
+    ]
     async with AsyncExitStack() as stack:
         for node in nodes:
             stack.push_async_callback(node.end)
@@ -210,10 +214,10 @@ async def cluster(folder: Path) -> AsyncGenerator[ClusterGroup]:
         edges = [0, 5_461, 10_923, 16_384]
         for node, first, after in zip(nodes, edges, edges[1:], strict=False):
             await node.ask("CLUSTER", "ADDSLOTSRANGE", first, after - 1)
-        for node, bus in zip(nodes[1:], ports[7:], strict=True):
+        for node, bus in zip(nodes[1:], ports[count + 1 :], strict=True):
             await nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
-        await eventually(lambda: _all_know(nodes, "cluster_known_nodes", "6"), timeout="30s")
-        for primary, replica in zip(nodes[:3], nodes[3:], strict=True):
+        await eventually(lambda: _all_know(nodes, "cluster_known_nodes", str(count)), timeout="30s")
+        for primary, replica in zip(nodes[:replicas], nodes[3:], strict=True):
             await replica.ask("CLUSTER", "REPLICATE", await primary.ask("CLUSTER", "MYID"))
         await eventually(lambda: _all_know(nodes, "cluster_state", "ok"), timeout="30s")
         await eventually(lambda: _follow(nodes[3:]), timeout="30s")

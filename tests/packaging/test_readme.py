@@ -77,7 +77,11 @@ def examples(page: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("page", "number"),
-    [(page, number) for page in ("docs/guide.md", "docs/from-nestjs.md", "docs/interop.md") for number in range(len(examples(page)))],
+    [
+        (page, number)
+        for page in ("docs/guide.md", "docs/from-nestjs.md", "docs/interop.md", "docs/scaling.md")
+        for number in range(len(examples(page)))
+    ],
 )
 def test_an_example_of_the_documentation_runs(page: str, number: int, tmp_path: Path) -> None:
     (tmp_path / "example.py").write_text(examples(page)[number], encoding="utf-8")
