@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from pydantic import BaseModel, Field
 
-from toril import Job, JobDef, QueueModule, exponential, module, process, processor
+from toril import Deduplication, Job, JobDef, QueueModule, exponential, fixed, module, process, processor
 from toril.di import NotFound
 from toril.errors import InvalidOptionError
 from toril.testing import Test, TestingModule
@@ -76,24 +76,26 @@ async def test_what_is_not_there_is_shown_with_what_is_the_nearest_first() -> No
         lines = text.splitlines()
         assert lines[0].startswith('job \'ship\' with at least the data {"recipient": "ann", "places": []} with priority=1, delay=\'1m\' ')
         assert lines[0].endswith("was not added. Added were:")
-        assert lines[1] == '  parcels #2  ship  data {"recipient": "bob", "places": []}  options {"priority": 1}'
+        assert lines[1] == '  parcels #2  ship  data {"recipient": "bob", "places": []}  options priority=1'
         assert 'but data.recipient is "bob" instead of "ann"; delay is None instead of \'1m\'' in lines[2]
-        assert '"priority": 3' in lines[3]
+        assert lines[3].endswith("options priority=3")
         assert "data.places is [{" in lines[4]
         assert "priority is 3 instead of 1" in lines[4]
         assert "  bills #1  bill" in lines[5]
         assert "name is 'bill' instead of 'ship'" in lines[6]
 
 
-async def test_a_delay_is_written_alike_everywhere() -> None:
+async def test_options_are_written_alike_everywhere_as_in_a_call() -> None:
     async with await compiled() as t:
-        await t.queue("bills").add("bill", delay="90s")
+        await t.queue("bills").add("bill", delay="90s", backoff=exponential("1s"), deduplication=Deduplication("7", ttl="10s"))
         with pytest.raises(AssertionError) as caught:
-            t.assert_enqueued("bill", delay="5m")
+            t.assert_enqueued("bill", delay="5m", backoff=fixed("90s"))
+        there = "Backoff(strategy='exponential', delay='1s', jitter=0.5, cap='1h')"
+        wanted = "Backoff(strategy='fixed', delay='1m30s')"
         assert str(caught.value).splitlines() == [
-            "job 'bill' with delay='5m' was not added. Added were:",
-            '  bills #1  bill  data {}  options {"delay": "1m30s"}',
-            "      but delay is '1m30s' instead of '5m'",
+            f"job 'bill' with delay='5m', backoff={wanted} was not added. Added were:",
+            f"  bills #1  bill  data {{}}  options backoff={there}, delay='1m30s', deduplication=Deduplication(id='7', ttl='10s')",
+            f"      but delay is '1m30s' instead of '5m'; backoff is {there} instead of {wanted}",
         ]
 
 
@@ -132,7 +134,7 @@ async def test_what_must_not_be_there_is_shown_alone() -> None:
         await t.queue("bills").add("bill", {"number": 2})
         with pytest.raises(AssertionError) as caught:
             t.assert_not_enqueued("bill", {"number": 2})
-        assert 'was added, and should not have been:\n  bills #2  bill  data {"number": 2}  options {}' in str(caught.value)
+        assert 'was added, and should not have been:\n  bills #2  bill  data {"number": 2}  no options' in str(caught.value)
         assert "#1" not in str(caught.value)
 
 

@@ -5,7 +5,7 @@ The pytest plugin `toril.testing.plugin` is on as soon as the library is install
 
 from toril.testing.builder import Test, TestingModuleBuilder
 from toril.testing.clock import FakeClock
-from toril.testing.errors import LeakError, NeverEndsError, NotEnteredError, StillBusyError
+from toril.testing.errors import LeakError, NeverEndsError, NotEnteredError, StillBusyError, TestServerError
 from toril.testing.eventually import eventually
 from toril.testing.module import TestingModule
 from toril.testing.recording import QueueSpy, RecordedJob, spy_on
@@ -19,6 +19,7 @@ __all__ = [
     "RecordedJob",
     "StillBusyError",
     "Test",
+    "TestServerError",
     "TestingModule",
     "TestingModuleBuilder",
     "eventually",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import timedelta
 from itertools import zip_longest
 from typing import Any, Final, cast
@@ -16,7 +16,7 @@ from toril.queues.option_values import encode_job_options, stored_options
 from toril.queues.options import JobOptions
 from toril.queues.payloads import PayloadType
 from toril.testing.recording import RecordedJob
-from toril.units import format_duration, format_ms
+from toril.units import format_duration
 from toril.wire.codec import from_json
 
 _MOST_LINES: Final = 20
@@ -68,7 +68,7 @@ class Expectation:
             parts.append(f"with{' at least' if self.is_part else ''} the data {_short(self.data)}")
         said = self.options.said()
         if self.option_names:
-            parts.append(f"with {', '.join(f'{name}={_value(said.get(name))}' for name in self.option_names)}")
+            parts.append(f"with {_written({name: said.get(name) for name in self.option_names})}")
         if self.queue is not None:
             parts.append(f"in queue {self.queue!r}")
         return " ".join(parts)
@@ -130,14 +130,22 @@ def _distance(differences: Sequence[str]) -> int:
 
 
 def _line(job: RecordedJob) -> str:
-    said = {name: value for name, value in job.options.items() if not (name == "attempts" and value == 0)}
-    if isinstance(delay := said.get("delay"), int):
-        said["delay"] = format_ms(delay)
-    return f"{job.queue} #{job.job_id}  {job.name}  data {_short(job.data)}  options {_short(said)}"
+    said = {name: value for name, value in job.job_options.said().items() if not (name == "attempts" and value == 0)}
+    return f"{job.queue} #{job.job_id}  {job.name}  data {_short(job.data)}  {f'options {_written(said)}' if said else 'no options'}"
+
+
+def _written(options: Mapping[str, object]) -> str:
+    """Options as they stand in a call."""
+    return ", ".join(f"{name}={_value(value)}" for name, value in options.items())
 
 
 def _value(value: object) -> str:
-    return repr(format_duration(value)) if isinstance(value, timedelta) else repr(value)
+    if isinstance(value, timedelta):
+        return repr(format_duration(value))
+    if is_dataclass(value) and not isinstance(value, type):  # a backoff, a deduplication, which jobs are kept
+        said = {each.name: getattr(value, each.name) for each in fields(value) if getattr(value, each.name) != each.default}
+        return f"{type(value).__name__}({_written(said)})"
+    return repr(value)
 
 
 def _short(value: object) -> str:
