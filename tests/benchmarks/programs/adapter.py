@@ -91,9 +91,6 @@ class Adapter(ABC):
     async def results(self) -> int:
         """How many results are kept."""
 
-    async def close(self) -> None:  # noqa: B027 -- most have nothing to do
-        """Close what `open` opened, where that can't be left to the end of the process."""
-
     async def add_many(self, name: str, data: Sequence[Data]) -> None:
         """Add many jobs; for those who can do better than many single adds, there is a better one."""
         left = iter(data)
@@ -173,7 +170,7 @@ def serve(adapter: Adapter) -> None:
     operations: dict[str, Operation] = {
         operation.__name__: operation for operation in (fill, add_one_by_one, add_at_once, listen, heard, work, tick, results, memory)
     }
-    run(operations, start=adapter.open, end=adapter.close)
+    run(operations, start=adapter.open)
 
 
 class Background:

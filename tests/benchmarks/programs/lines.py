@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import resource
+import signal
 import sys
 import threading
 import time
@@ -22,14 +23,14 @@ SETTINGS: Final[dict[str, Any]] = json.loads(os.environ.get("PEER", "{}"))
 """What the benchmark gives to its programs: `host`, `port`, and what else this one knows."""
 
 
-def run(operations: Mapping[str, Operation], *, start: Callable[[], Awaitable[object]], end: Callable[[], Awaitable[object]]) -> None:
+def run(operations: Mapping[str, Operation], *, start: Callable[[], Awaitable[object]]) -> None:
     """Serve the operations until the input ends, on uvloop where the settings ask for it.
 
     Args:
         operations: by their names.
         start: what must be done on the loop before the first one.
-        end: what must be done after the last one.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal: the benchmark ends us
     # Lines of the protocol only: whatever else is printed goes to the standard error.
     lines = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -54,7 +55,7 @@ def run(operations: Mapping[str, Operation], *, start: Callable[[], Awaitable[ob
         async with asyncio.TaskGroup() as calls:
             while line := await reader.readline():
                 calls.create_task(answer(line))
-        await end()
+            os._exit(0)  # whatever still runs: nobody wants its outcome any more
 
     if SETTINGS.get("uvloop"):
         import uvloop

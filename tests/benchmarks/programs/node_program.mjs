@@ -151,5 +151,6 @@ const operations = {
   }),
 };
 
+process.on('SIGINT', () => {}); // Ctrl-C goes to all of a terminal: the benchmark ends us
 await queue.waitUntilReady();
 serve(operations);

@@ -240,4 +240,4 @@ OPERATIONS: Final[dict[str, Operation]] = {
 }
 
 if __name__ == "__main__":
-    run(OPERATIONS, start=queue.open, end=queue.close)
+    run(OPERATIONS, start=queue.open)

@@ -15,11 +15,8 @@ def worker_of(slots):
 class Streaq(Adapter):
     async def open(self):
         self.adding, self.tasks = worker_of(1)
-        self.stack = AsyncExitStack()
+        self.stack = AsyncExitStack()  # held, and never left: the process just ends
         await self.stack.enter_async_context(self.adding)
-
-    async def close(self):
-        await self.stack.aclose()
 
     async def add(self, name, data):
         await self.tasks[name].enqueue(**data)
