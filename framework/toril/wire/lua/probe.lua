@@ -11,7 +11,7 @@ local commands = {
   { "HSET", "a", "1" }, { "HSETNX", "a", "1" }, { "HGET", "a" }, { "HMGET", "a" }, { "HGETALL" }, { "HEXISTS", "a" }, { "HKEYS" }, { "HLEN" },
   { "HINCRBY", "a", 1 }, { "HDEL", "a" },
   { "LPUSH", "a" }, { "RPUSH", "b" }, { "LLEN" }, { "RPOP" }, { "LPOS", "a" }, { "LRANGE", 0, -1 }, { "LREM", 0, "b" }, { "LTRIM", 1, 0 },
-  { "SADD", "a" }, { "SMEMBERS" }, { "SCARD" }, { "SREM", "a" },
+  { "SADD", "a" }, { "SMEMBERS" }, { "SISMEMBER", "a" }, { "SCARD" }, { "SREM", "a" },
   { "ZADD", 1, "a" }, { "ZSCORE", "a" }, { "ZCARD" }, { "ZCOUNT", 0, 1 }, { "ZRANGE", 0, 1 }, { "ZREVRANGE", 0, 1 }, { "ZRANGEBYSCORE", 0, 1 },
   { "ZREVRANGEBYSCORE", 1, 0 }, { "ZREMRANGEBYRANK", 5, 6 }, { "ZREM", "b" }, { "ZPOPMIN" }, { "BZPOPMIN", 1 },
   { "XADD", "*", "a", "1" }, { "XRANGE", "-", "+" }, { "XREVRANGE", "+", "-" }, { "XTRIM", "MAXLEN", 0 },
