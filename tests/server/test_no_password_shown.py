@@ -155,8 +155,8 @@ async def test_a_server_that_does_not_know_auth_and_quotes_it(
 ) -> None:
     [port] = free_ports(1)
     own = OwnServer(tmp_path / "s", port=port, keeps_data=False, arguments=["--rename-command", "AUTH", ""])
-    await own.start()
     try:
+        await own.start()
         text = await shown_for(f"{kind}://u:{quote(secret)}@127.0.0.1:{port}", caplog, with_worker=secret is SECRET)
     finally:
         await own.end()
@@ -184,8 +184,8 @@ async def test_a_real_sentinel_and_a_primary_with_passwords_of_their_own(
     (tmp_path / "w").mkdir()
     (tmp_path / "w/sentinel.conf").write_text("\n".join(lines))
     watcher = OwnServer(tmp_path / "w", port=port, arguments=["sentinel.conf", "--sentinel"], keeps_data=False)
-    await watcher.start()
     try:
+        await watcher.start()
         await watcher.ask("ACL", "SETUSER", "default", "resetpass", f">{SECRET}-watch")
         for login, word, why in (
             (f"u:{SECRET}", f"{SECRET}-wrong", "invalid"),
