@@ -38,6 +38,7 @@ SECTIONS: Final = (
     ("Queues and jobs", ("toril.queues.", "toril.durations")),
     ("Workers and applications", ("toril.worker.", "toril.application", "toril.clock", "toril.modules.roles")),
     ("Processors and listeners", ("toril.modules.decorators", "toril.modules.fleet_decorators")),
+    ("Around handlers", ("toril.modules.interceptors",)),
     ("Schedules", ("toril.modules.schedule",)),
     ("Modules and injection", ("toril.di.", "toril.modules.queue_module", "toril.modules.tokens")),
     ("Settings", ("toril.modules.config_module", "toril.modules.settings")),
@@ -53,6 +54,18 @@ VALUES: Final = {
     "JOB_REF": ("Modules and injection", "Token of the job that runs: the same as `JobRef`, for `inject=[JOB_REF]` in `provide`."),
     "JobRef": ("Modules and injection", "Annotation for the job that runs: `job: JobRef`. Whoever asks for it lives as long as the job."),
     "Duration": ("Queues and jobs", '`timedelta | str`: `"250ms"`, `"5s"`, `"1h30m"`. A bare number raises InvalidDurationError.'),
+    "APP_INTERCEPTOR": (
+        "Around handlers",
+        "Token of interceptors around every handler of the application: `provide(APP_INTERCEPTOR, use_class=Timing)` in any module.",
+    ),
+    "APP_FILTER": (
+        "Around handlers",
+        "Token of exception filters for every handler of the application: `provide(APP_FILTER, use_class=Report)` in any module.",
+    ),
+    "CallNext": (
+        "Around handlers",
+        "`Callable[[], Awaitable[Any]]`: goes on to the next interceptor, in the end to the handler, and returns its result.",
+    ),
     "Role": ("Workers and applications", '`"producer"`, `"worker"` or `"scheduler"`: what a process does; see `WorkerFactory.create`.'),
 }
 """Names of things that have no docstring of their own, with their section."""

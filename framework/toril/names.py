@@ -61,6 +61,18 @@ from toril.modules.fleet_decorators import (
     on_global_queue_stalled,
     on_global_queue_waiting,
 )
+from toril.modules.interceptors import (
+    APP_FILTER,
+    APP_INTERCEPTOR,
+    CallNext,
+    ExceptionFilter,
+    Interceptor,
+    JobExecutionContext,
+    Recovered,
+    catch,
+    use_filters,
+    use_interceptors,
+)
 from toril.modules.queue_module import QueueModule, QueueModuleOptions
 from toril.modules.roles import Role
 from toril.modules.schedule_decorators import cron, interval, timeout
@@ -85,10 +97,13 @@ from toril.worker.processor import Handler, handler
 from toril.worker.worker import Worker
 
 __all__ = [
+    "APP_FILTER",
+    "APP_INTERCEPTOR",
     "INQUIRER",
     "JOB_REF",
     "Application",
     "Backoff",
+    "CallNext",
     "ChildrenCounts",
     "ChildrenPage",
     "Clock",
@@ -98,14 +113,17 @@ __all__ = [
     "DiscoveryService",
     "Duration",
     "DynamicModule",
+    "ExceptionFilter",
     "FlowJob",
     "FlowProducer",
     "Handler",
     "Inject",
     "InjectFlowProducer",
     "InjectQueue",
+    "Interceptor",
     "Job",
     "JobDef",
+    "JobExecutionContext",
     "JobLogger",
     "JobNode",
     "JobOptions",
@@ -124,6 +142,7 @@ __all__ = [
     "QueueToken",
     "RateLimit",
     "RateLimitError",
+    "Recovered",
     "Role",
     "ScheduleInfo",
     "ScheduleModule",
@@ -142,6 +161,7 @@ __all__ = [
     "Worker",
     "WorkerFactory",
     "WorkerOptions",
+    "catch",
     "configure_logging",
     "cron",
     "current_job",
@@ -187,4 +207,6 @@ __all__ = [
     "processor",
     "provide",
     "timeout",
+    "use_filters",
+    "use_interceptors",
 ]

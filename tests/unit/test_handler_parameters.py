@@ -172,8 +172,7 @@ def test_a_function_is_called_with_the_defaults_of_its_own() -> None:
         seen.append((number, more, job, last))
 
     job: Any = type("FakeJob", (), {"data": 1})()
-    call = handler(note).call
-    assert call is not None
+    call: Any = handler(note).call
     call(job)
     assert seen == [(1, 2, job, 3)]
 

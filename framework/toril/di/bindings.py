@@ -107,7 +107,12 @@ class Binding:
     def has_fixed_parts(self) -> bool:
         """Whether all that it depends on is there before any job, and stays."""
         targets = [edge.target for edge in self.edges if edge.kind is not EdgeKind.ABSENT]
-        return all(target is not None and target.scope is Scope.SINGLETON for target in targets)
+        return all(target is not None and (target.scope is Scope.SINGLETON or target.is_fixed_list) for target in targets)
+
+    @property
+    def is_fixed_list(self) -> bool:
+        """Whether it makes a list of things that stay."""
+        return self.is_hidden and self.scope is Scope.TRANSIENT and self.has_fixed_parts
 
     @property
     def has_hooks(self) -> bool:

@@ -13,9 +13,9 @@ order of creation. Everything that is wrong comes out together, in one `GraphErr
 - *Tokens of their own.* Any hashable object with a `token_name` (as a rule a subclass of `Token`), asked for by a subclass of `Inject`. Its
   method `unresolved_hint(tokens)` may say what is near. Where the type of a parameter is the mistake, not its token, pass
   `advisers=[adviser]`: `adviser(token, tokens)` returns a sentence or None.
-- *Providers of their own.* `companions=[companions]`, where `companions(binding)` yields what the same module then has besides, for that
-  binding: a method of its class whose parameters are injected, say. Checked and scoped like all others, listed nowhere;
-  `graph.find(binding.node, token)` finds it.
+- *Providers of their own.* `companions=[companions]`, where `companions(binding, tokens)` yields what the same module then has besides,
+  for that binding: a method of its class whose parameters are injected, say; a `Fallback` only if the module sees nothing under its
+  token. Checked and scoped like all others, listed nowhere; `graph.find(binding.node, token)` finds it.
 - *The job.* `job_types=[Job]` makes `job: Job[A, B]` mean the current job, as `job: JobRef` does.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias, get_origin
 
 from toril.di.bindings import Binding, Edge, EdgeKind, needs_job
@@ -37,8 +38,17 @@ from toril.di.signature import Dependency, Signature, accepts, read_inject_list,
 from toril.di.tokens import INQUIRER, JOB_REF, ForwardRef, ManyToken, Member, as_many, is_builtin_type, plain_token, token_name
 from toril.spelling import near
 
-Companions: TypeAlias = Callable[[Binding], Iterable[Provider]]
-"""What a module has besides, for one of its bindings. Nobody else sees it: it is found by its token in that module only."""
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A provider that a module has only if it sees no other under its token."""
+
+    provider: Provider
+
+
+Companions: TypeAlias = Callable[[Binding, Collection[object]], Iterable[Provider | Fallback]]
+"""What a module has besides, for one of its bindings; also gets all tokens that modules provide. Nobody else sees it: it is found by its
+token in that module only."""
 
 
 class Linker:
@@ -65,6 +75,10 @@ class Linker:
         self._re_exported: dict[Node, list[Node]] = {node: [] for node in nodes}
         self._closures: dict[Node, tuple[Node, ...]] = {}
         self._found: dict[tuple[Node, object], Binding | None] = {}
+        self._replacements = {provider.token: provider for provider in overrides.providers}
+        self._unused = set(self._replacements)
+        self._fallbacks: dict[tuple[Node, object], Provider] = {}
+        self._late: list[Binding] = []
         self._members = Members(self.by_token)
         self._collectors: dict[tuple[Node, object], Binding] = {}
         self._is_linked = False
@@ -84,30 +98,43 @@ class Linker:
         for binding in list(self.bindings):
             if not binding.is_alias:
                 self._link(binding)
+        while self._late:
+            self._link(self._late.pop())
+        self._unknown_overrides()
         self._warn_of_contested()
         self._is_linked = True
 
     # ── bindings ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _make_bindings(self) -> None:
-        replacements = {provider.token: provider for provider in self._overrides.providers}
-        used: set[object] = set()
         for node in self.nodes:
             for token, provider in node.providers.items():
                 wanted = token.of if isinstance(token, Member) else token
-                replacement = replacements.get(wanted)
-                if replacement is not None:
-                    used.add(wanted)
-                    if isinstance(token, Member) and token.number > 0:
-                        continue  # one replacement stands for all that a module has under the token
+                replacement = self._replacement(wanted)
+                if replacement is not None and isinstance(token, Member) and token.number > 0:
+                    continue  # one replacement stands for all that a module has under the token
+                if replacement is None and isinstance(token, Member) and isinstance(provider, ClassProvider):
+                    replacement = self._replacement(provider.cls)
                 self._bind(token, node, replacement or provider, is_override=replacement is not None)
             self._bind(node.module, node, ClassProvider(token=node.module, cls=node.module, written_at=node.place), is_module_class=True)
-        for token in (each for each in replacements if each not in used):
+        tokens = frozenset(self.by_token)
+        for binding in list(self.bindings):
+            for one in (each for companions in self._companions for each in companions(binding, tokens)):
+                if isinstance(one, Fallback):
+                    self._fallbacks.setdefault((binding.node, one.provider.token), one.provider)
+                else:
+                    self._bind(one.token, binding.node, one, is_listed=False)
+
+    def _replacement(self, token: object) -> Provider | None:
+        replacement = self._replacements.get(token)
+        if replacement is not None:
+            self._unused.discard(token)
+        return replacement
+
+    def _unknown_overrides(self) -> None:
+        for token in (each for each in self._replacements if each in self._unused):
             names = [token_name(known) for known in self.by_token]
             self.errors.append(UnknownOverride(token_name(token), "provider", near(token_name(token), names)))
-        for binding in list(self.bindings):
-            for provider in (each for companions in self._companions for each in companions(binding)):
-                self._bind(provider.token, binding.node, provider, is_listed=False)
 
     def _bind(
         self,
@@ -193,7 +220,12 @@ class Linker:
         key = (node, token)
         if key not in self._found:
             own = self._own[node].get(token)
-            self._found[key] = own if own is not None else self._find_outside(node, token)
+            found = own if own is not None else self._find_outside(node, token)
+            if found is None and (fallback := self._fallbacks.get(key)) is not None:
+                replacement = self._replacement(token)
+                found = self._bind(token, node, replacement or fallback, is_override=replacement is not None)
+                self._late.append(found)
+            self._found[key] = found
         return self._found[key]
 
     def _find_outside(self, node: Node, token: object) -> Binding | None:

@@ -11,12 +11,20 @@ from toril.di.places import Namespace
 from toril.modules.checks import check_processors, check_undecorated
 from toril.modules.fleet import check_fleet_listeners
 from toril.modules.handler_providers import handler_providers
+from toril.modules.interceptor_checks import check_interceptors
 from toril.modules.queues import check_dead_letters
 from toril.modules.schedule_checks import check_schedule_module, check_schedules
 from toril.modules.tokens import queue_adviser
 from toril.queues.job import Job
 
-FEATURE_CHECKS: Final = (check_processors, check_undecorated, check_schedules, check_dead_letters, check_fleet_listeners)
+FEATURE_CHECKS: Final = (
+    check_processors,
+    check_undecorated,
+    check_interceptors,
+    check_schedules,
+    check_dead_letters,
+    check_fleet_listeners,
+)
 """The rules for modules that are a part of an application, as in a test."""
 
 CHECKS: Final = (*FEATURE_CHECKS, check_schedule_module)

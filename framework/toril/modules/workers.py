@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from toril.callables import call_off_loop
-from toril.di import ApplicationContext, Graph, JobPlan, Scope
+from toril.di import ApplicationContext, Binding, Graph, JobPlan, Scope
 from toril.durations import Duration
 from toril.errors import InvalidOptionError, QueueClosedError
 from toril.modules.child_programs import application_program
@@ -35,7 +35,7 @@ from toril.modules.tokens import QueueToken, queue_hint
 from toril.queues.listeners import WITH_JOB, Listener, LocalEvent
 from toril.queues.queue import Queue
 from toril.worker.options import WorkerOptions
-from toril.worker.processor import Handler, HandlerCall, JobScope
+from toril.worker.processor import Handler, HandlerCall, JobScope, Surrounded
 from toril.worker.worker import Worker
 
 
@@ -181,7 +181,7 @@ def _begun(workers: Sequence[Worker]) -> int:
 # ── handlers and listeners ────────────────────────────────────────────────────────────────────────────────────
 
 
-def handler_of(one: HandlerMethod, *, call: HandlerCall | None = None, scope: JobScope | None = None) -> Handler:
+def handler_of(one: HandlerMethod, *, call: HandlerCall | Surrounded | None = None, scope: JobScope | None = None) -> Handler:
     """What the worker needs to know of a method. Raises what `HandlerMethod.types` and `Handler` raise."""
     signature = one.signature()
     payload, result = signature.types(one.definition)
@@ -212,8 +212,9 @@ def _handler_for(ctx: ApplicationContext, one: HandlerMethod) -> Handler:
 
 def _bind_handler(ctx: ApplicationContext, one: HandlerMethod) -> Handler:
     binding, signature = one.processor.binding, one.signature()
-    if signature.others:
-        return _bind_injected(ctx, one)
+    filled = ctx.graph.find(binding.node, HandlerToken(one))
+    if filled is not None:
+        return _bind_injected(ctx, one, filled)
     if binding.scope is Scope.SINGLETON:
         return handler_of(one, call=signature.filled(getattr(ctx.instance_of(binding), one.method), {}))
     method: Callable[[Any], Any] = operator.attrgetter(one.method)
@@ -225,17 +226,15 @@ def _bind_handler(ctx: ApplicationContext, one: HandlerMethod) -> Handler:
     return handler_of(one, scope=functools.partial(_Scoped, ctx, ctx.plan_for(binding), call_of))
 
 
-def _bind_injected(ctx: ApplicationContext, one: HandlerMethod) -> Handler:
+def _bind_injected(ctx: ApplicationContext, one: HandlerMethod, binding: Binding) -> Handler:
     """A handler with parameters that the container fills: once and for all, if all of them stay."""
-    binding = ctx.graph.find(one.processor.binding.node, HandlerToken(one))
-    assert binding is not None  # the graph was built with it
     plan = ctx.plan_for(binding)
     if binding.has_fixed_parts:
         return handler_of(one, call=plan.build(ctx.job_scope(None) if plan.is_tracked else None))
     return handler_of(one, scope=functools.partial(_Scoped, ctx, plan, _unchanged))
 
 
-def _unchanged(call: HandlerCall) -> HandlerCall:
+def _unchanged(call: HandlerCall | Surrounded) -> HandlerCall | Surrounded:
     return call
 
 

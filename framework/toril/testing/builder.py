@@ -64,6 +64,14 @@ class TestingModuleBuilder:
         """Replace what every module provides under this token; say by what: `.use_value`, `.use_class`, `.use_factory`."""
         return ProviderOverride(self, token)
 
+    def override_interceptor(self, cls: type) -> ProviderOverride:
+        """Replace an interceptor wherever its class is used: in `@use_interceptors`, under `APP_INTERCEPTOR`, as a provider."""
+        return ProviderOverride(self, cls)
+
+    def override_filter(self, cls: type) -> ProviderOverride:
+        """Replace an exception filter wherever its class is used; it then gets the errors that the replaced one would."""
+        return ProviderOverride(self, cls)
+
     def override_module(self, replaced: type | DynamicModule) -> ModuleOverride:
         """Import another module wherever this one is imported: `.use_module(...)`."""
         return ModuleOverride(self, replaced)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from toril.queues.job import Job
 from toril.worker.outcome import Completed
-from toril.worker.processor import Handler, HandlerCall
+from toril.worker.processor import Handler, HandlerCall, Surrounded
 
 
 class HandlerCaller:
@@ -36,9 +37,14 @@ class HandlerCaller:
                 raise
         raise raised  # the scope swallowed it; the attempt has failed all the same
 
-    async def _result(self, handler: Handler, call: HandlerCall, job: Job[Any, Any]) -> Completed:
-        result: object = await (call(job) if handler.is_async else self._in_thread(call, job))
+    async def _result(self, handler: Handler, call: Any, job: Job[Any, Any]) -> Completed:  # noqa: ANN401 -- what `Handler.is_async` says
+        result: object = await (call(job) if handler.is_async else self._off_loop(call, job))
         return Completed(b"null" if result is None else handler.result.encode(result, job.name), result)
+
+    async def _off_loop(self, call: HandlerCall | Surrounded, job: Job[Any, Any]) -> object:
+        if isinstance(call, Surrounded):
+            return await call.around(job, functools.partial(self._in_thread, call.call, job))
+        return await self._in_thread(call, job)
 
     async def _in_thread(self, call: HandlerCall, job: Job[Any, Any]) -> object:
         """Run a plain function in a thread. It can't be stopped: when cancelled, it is told so, and waited for all the same."""

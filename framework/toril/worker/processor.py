@@ -31,10 +31,19 @@ HandlerCall: TypeAlias = Callable[[Job[Any, Any]], Any]
 """Takes the job; returns the result, or an awaitable of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Surrounded:
+    """A plain function, which runs in a thread, with something around it that runs in the loop."""
+
+    call: HandlerCall
+    around: Callable[[Job[Any, Any], Callable[[], Awaitable[Any]]], Awaitable[Any]]
+    """Gets the job, and what runs the function in its thread; returns the result."""
+
+
 class JobScope(Protocol):
     """Makes, for one attempt, what the handler needs, and takes it down afterwards. The layer that injects things supplies it."""
 
-    def __call__(self, job: Job[Any, Any], /) -> AbstractAsyncContextManager[HandlerCall]:
+    def __call__(self, job: Job[Any, Any], /) -> AbstractAsyncContextManager[HandlerCall | Surrounded]:
         """A block in which the handler may be called.
 
         It closes after the result has been serialised; if it fails to, the attempt has failed.
@@ -48,7 +57,7 @@ class Handler:
 
     name: str | None
     """The jobs' name; None handles every name that has no handler of its own."""
-    call: HandlerCall | None = None
+    call: HandlerCall | Surrounded | None = None
     scope: JobScope | None = None
     """Instead of `call`, where each attempt needs things of its own."""
     is_async: bool = True
