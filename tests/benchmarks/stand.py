@@ -17,7 +17,7 @@ from tests.benchmarks.peers import ROOT, Peer
 from tests.line_process import LineProcess
 from tests.servers import OwnServer, free_ports
 
-PATIENCE_S: Final = 300
+PATIENCE_S: Final = 900
 SLOTS: Final = 100
 SLOW_US: Final = 1_000
 """From here on the server notes how long a command took."""
@@ -51,25 +51,24 @@ class Stand:
         self.server = server
         self._stack = stack
 
-    async def programs(self, count: int, peer: Peer | None = None) -> list[LineProcess]:
-        """Processes of the peer, or of another one, which have started."""
-        peer = peer or self.peer
+    async def programs(self, count: int) -> list[LineProcess]:
+        """Processes of the peer, which have started, and end with the stand."""
+        return [await self._stack.enter_async_context(self._program(self.peer)) for _ in range(count)]
+
+    def _program(self, peer: Peer) -> LineProcess:
         settings = {"host": "127.0.0.1", "port": self.server.port, **peer.settings}
-        programs = [LineProcess(peer.command, ROOT, settings=settings, patience_s=PATIENCE_S) for _ in range(count)]
-        for program in programs:
-            await self._stack.enter_async_context(program)
-        return programs
+        return LineProcess(peer.command, ROOT, settings=settings, patience_s=PATIENCE_S)
 
     async def fill(self, jobs: int, *, kind: str = "waiting", name: str = "no-op", by: Peer | None = None) -> float:
         """Add jobs in bulk, by a process of the peer or of another one; how many seconds that took."""
-        [producer] = await self.programs(1, by)
-        added: dict[str, float] = await producer.ask("fill", jobs=jobs, kind=kind, name=name)
+        async with self._program(by or self.peer) as producer:
+            added: dict[str, float] = await producer.ask("fill", jobs=jobs, kind=kind, name=name)
         return added["seconds"]
 
     async def work(self, jobs: int, run: int | None = None, *, slots: int = SLOTS) -> dict[str, Any]:
         """Run so many of the jobs that are there (or all) in a process of its own; what it saw."""
-        [worker] = await self.programs(1)
-        outcome: dict[str, Any] = await worker.ask("work", jobs=jobs, slots=slots, awaited=run)
+        async with self._program(self.peer) as worker:
+            outcome: dict[str, Any] = await worker.ask("work", jobs=jobs, slots=slots, awaited=run)
         self.check(outcome, left_out=jobs - (run or jobs))
         return outcome
 

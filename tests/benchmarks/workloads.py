@@ -11,7 +11,7 @@ from tests.benchmarks import long_measures, short_measures
 from tests.benchmarks.peers import Peer
 from tests.benchmarks.stand import Figures, Stand, stand
 
-LIMIT_S: Final = 900
+LIMIT_S: Final = 1_800
 
 
 @dataclass(frozen=True)
