@@ -174,6 +174,16 @@ async def test_a_handler_that_hangs_for_the_whole_patience_is_told() -> None:
             await job.cancel()
 
 
+async def test_run_job_names_the_handler_that_hangs() -> None:
+    async with await compiled() as t:
+        t.patience = "6s"
+        with pytest.raises(NeverEndsError) as caught:
+            await t.run_job("hang")
+        assert caught.value.state == "active"
+        assert "'hang' of queue 'mails', attempt 1, handled by Mails.hang (" in caught.value.advice
+        assert "asyncio.sleep" in caught.value.advice
+
+
 async def test_a_drain_of_a_handler_that_hangs_tells_how_its_timeout_comes() -> None:
     async with await compiled() as t:
         t.patience = "12s"

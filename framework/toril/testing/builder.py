@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from toril.application import Application
 from toril.calls import explained
@@ -19,6 +19,7 @@ from toril.creation import creates
 from toril.di import ApplicationContext, DynamicModule, Overrides, Provider, caller_namespace, module, provide
 from toril.di.places import Namespace
 from toril.di.tokens import ForwardRef
+from toril.errors import InvalidCallError
 from toril.modules.application_graph import FEATURE_CHECKS, graph_of
 from toril.modules.connections import find
 from toril.modules.queue_module import ENVIRONMENT, environment_at
@@ -59,6 +60,15 @@ class TestingModuleBuilder:
         self._mocker: Callable[[object], object] | None = None
         self._clock: Clock | None = None
         self._environment: TestEnvironment | None = None
+
+    if not TYPE_CHECKING:  # type checkers report by themselves that it can't be entered
+
+        async def __aenter__(self) -> None:
+            raise InvalidCallError(
+                "Test.create_testing_module", "begins a testing module that is yet to be made: add .compile()", "compile"
+            )
+
+        async def __aexit__(self, *_: object) -> None: ...
 
     def override_provider(self, token: object) -> ProviderOverride:
         """Replace what every module provides under this token; say by what: `.use_value`, `.use_class`, `.use_factory`."""
@@ -132,6 +142,15 @@ class ProviderOverride:
 
     def __init__(self, builder: TestingModuleBuilder, token: Any) -> None:  # noqa: ANN401 -- whatever a token may be
         self._builder, self._token = builder, token
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            raise AttributeError(
+                f"override_provider(…) has no {name!r}: say first by what, with .use_value(…), .use_class(…) or .use_factory(…)",
+                name=name,
+                obj=self,
+            )
 
     def use_value(self, value: object) -> TestingModuleBuilder:
         """This object."""

@@ -187,9 +187,9 @@ class Crew:
         while not is_over() and not all(self._is_still(worker, jobs_may_wait) for worker in workers):
             attempts = [one for worker in workers for one in worker.attempts]
             sleeps, needs_ms = self._sleep(attempts), None if jobs_may_wait else self.needs_ms(attempts)
-            if needs_ms is None or not all(worker.is_waiting for worker in workers):
+            if needs_ms is None:
                 stillness.reset()
-            else:
+            elif all(worker.is_waiting for worker in workers):  # one that only looks for jobs, as it does now and then, changes nothing
                 stillness.note((self._clock.now_ms(), sleeps, {one.token for one in attempts}), loop.time())
             is_in_vain = stillness.looks > _STILL_LOOKS and (sleeps or stillness.lasts(loop.time(), self.hang_ms))
             if loop.time() > give_up_at or is_in_vain:
@@ -225,6 +225,21 @@ class Crew:
         needs = [clock.needed_ms(one.job) if _runs_here(one) and not one.is_gathered else None for one in attempts]
         known = [each for each in needs if each is not None]
         return max(known) if len(known) == len(needs) else None
+
+    def hangs(self, job_id: str, clock: FakeClock) -> bool:
+        """Whether this job's handler runs here, in the event loop, and nothing that this clock could bring is due."""
+        attempts = self._attempts_of(job_id)
+        return bool(attempts) and all(_runs_here(one) and not one.is_gathered for one in attempts) and clock.next_due_ms() is None
+
+    def hanging_advice(self, job_id: str) -> str | None:
+        """Which handler of this job has not ended; None: none runs here."""
+        lines = [_line(one) for one in self._attempts_of(job_id)]
+        if not lines:
+            return None
+        return f"its handler has not ended: {'; '.join(lines)}. Does it wait for what never comes, or in real time (asyncio.sleep)?"
+
+    def _attempts_of(self, job_id: str) -> list[RunningJob]:
+        return [one for worker in self.workers for one in worker.attempts if one.job.id == job_id]
 
     def _waits_for_time(self, one: RunningJob) -> bool:
         if one.is_gathered:

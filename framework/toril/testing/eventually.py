@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast, overload
 
 from toril.clock import real_sleep
 from toril.durations import Duration, to_ms
+from toril.errors import InvalidOptionError
 from toril.units import format_duration
 
 T = TypeVar("T")
@@ -27,7 +29,13 @@ async def eventually(probe: Callable[[], T | Awaitable[T]], *, timeout: Duration
 
     Raises:
         AssertionError: the last one, once `timeout` (real time) is over.
+        InvalidOptionError: the probe is no function, but what one has returned.
     """
+    given: object = probe
+    if not callable(given):
+        if inspect.iscoroutine(given):
+            given.close()
+        raise InvalidOptionError("probe", given, "it is run again and again, so pass the function itself: eventually(probe)")
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + to_ms(timeout, "timeout") / 1_000
     while True:

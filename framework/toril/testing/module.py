@@ -262,6 +262,7 @@ class TestingModule(AddedJobs):
     async def _run_to_end(self, job: Job[Any, Any], ends: Ends, workers: Sequence[Worker]) -> bytes | BaseException:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._crew.patience_ms / 1_000
+        hangs_since: float | None = None
         while True:
             clock = self.clock if isinstance(self.clock, FakeClock) else None
             await self._crew.settle(workers, jobs_may_wait=clock is not None, is_over=lambda: ends.find(job.id) is not None)
@@ -275,8 +276,11 @@ class TestingModule(AddedJobs):
             if found.has_ended:
                 raise JobFailedError(job.id, job.queue_name, found.failed_reason)
             stop_ms = None if clock is None else await self._crew.next_stop_ms(clock, workers)
-            if loop.time() > give_up_at or (clock is not None and stop_ms is None):
-                raise NeverEndsError(job.id, job.queue_name, await job.get_state() or "removed", _NOTHING_DUE)
+            hangs_since = (hangs_since or loop.time()) if clock is not None and self._crew.hangs(job.id, clock) else None
+            is_in_vain = hangs_since is not None and (loop.time() - hangs_since) * 1_000 > self._crew.hang_ms
+            if loop.time() > give_up_at or is_in_vain or (clock is not None and stop_ms is None):
+                advice = self._crew.hanging_advice(job.id) or _NOTHING_DUE
+                raise NeverEndsError(job.id, job.queue_name, await job.get_state() or "removed", advice)
             if clock is None or stop_ms is None:
                 await real_sleep(_LOOK_MS)  # its events could wake us, but neither those of the clock nor of other processes
             else:

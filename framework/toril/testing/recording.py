@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, cast
 
+from toril.errors import InvalidOptionError
 from toril.queues.option_values import stored_options
 from toril.queues.options import JobOptions
 from toril.queues.queue import Queue
@@ -65,7 +66,12 @@ def spy_on(queue: Queue[Any, Any]) -> QueueSpy:
     """Record every job that is added through this object from now on, until `stop`, or to the end of a `with` block.
 
     Jobs are recorded once the server has them. One whose `job_id` exists already is recorded, too: the server was asked.
+
+    Raises:
+        InvalidOptionError: it is no queue, but the name of one.
     """
+    if not isinstance(queue, Queue):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+        raise InvalidOptionError("queue", queue, f"write spy_on(t.queue({queue!r}))" if isinstance(queue, str) else "it must be a Queue")
     return QueueSpy(queue)
 
 
