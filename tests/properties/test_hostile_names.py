@@ -82,7 +82,7 @@ async def test_a_queue_of_any_name(server: Server, prefix: str, text: str) -> No
     try:
         queue = Queue(text, prefix=prefix, server=server)
     except InvalidOptionError as error:
-        await check_refused(error, "queue", server, prefix, ({}, {}))
+        await check_refused(error, "queue", server, prefix, (dict[str, object](), dict[str, object]()))
         return
     async with QueueEvents(queue) as events, queue:
         job = await queue.add("n", {"a": 1})

@@ -47,7 +47,11 @@ Way: TypeAlias = Callable[[Stage], Awaitable[object]]
 
 def of_each(call: Callable[[Job], Awaitable[object]]) -> list[Way]:
     """The call on the job of every state."""
-    return [partial(lambda state, stage: call(stage.job(state)), state) for state in JOBS]
+
+    async def of(state: str, stage: Stage) -> None:
+        await call(stage.job(state))
+
+    return [partial(of, state) for state in JOBS]
 
 
 async def clean(state: JobState, stage: Stage) -> None:
@@ -198,7 +202,7 @@ async def flows(server: Server, prefix: str, queue: Queue) -> AsyncIterator[Flow
 async def set_up(bench: Bench, queue: Queue, flows: FlowProducer) -> Stage:
     bench.now = queue.clock.now_ms()
     again = Deduplication("active-job", keep_last_if_active=True)
-    jobs = {}
+    jobs: dict[str, Job] = {}
     for state in ("completed-job", "failed-job", "active-job"):
         job = await queue.add("n", job_id=state, deduplication=again if state == "active-job" else None)
         await bench.claim(token="t")
