@@ -1,5 +1,5 @@
 """Says what is wrong with a call that Python would refuse with a bare TypeError: an option that isn't there, an argument without
-its name, a decorator without brackets.
+its name or none at all, a decorator without brackets.
 
 Signatures stay as they are written, for type checkers and for `inspect`: a call goes to the function as it came, and is looked at
 only if that raises. (`toril.di.caller_place` takes no notice of the frame that lies between.)
@@ -19,6 +19,8 @@ from toril.spelling import near, snake
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 ClassT = TypeVar("ClassT", bound=type)
+
+_REST: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 BETWEEN: Final[set[CodeType]] = set()
 """The code of the wrappers."""
@@ -89,7 +91,7 @@ def no_such_option(name: str, option: str, known: Sequence[str], fixes: Mapping[
 def _problem(
     function: Callable[..., Any], name: str, args: Sequence[object], given: Mapping[str, object], fixes: Mapping[str, str]
 ) -> InvalidCallError | None:
-    """What a call gives too much; None: nothing."""
+    """What a call gives too much or too little; None: neither."""
     parameters = list(inspect.signature(function).parameters.values())
     if parameters and parameters[0].name == "self":
         parameters, args = parameters[1:], args[1:]
@@ -99,9 +101,18 @@ def _problem(
         options = [each.name for each in parameters if each.kind is Parameter.KEYWORD_ONLY or each.default is not Parameter.empty]
         return no_such_option(name, unknown[0], options, fixes)
     most = sum(each.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD) for each in parameters)
-    if Parameter.VAR_POSITIONAL in kinds or len(args) <= most:
-        return None
-    return InvalidCallError(name, _misplaced(name, args[most], most), f"argument {most + 1}")
+    if Parameter.VAR_POSITIONAL not in kinds and len(args) > most:
+        return InvalidCallError(name, _misplaced(name, args[most], most), f"argument {most + 1}")
+    required = [each for each in parameters if each.default is Parameter.empty and each.kind not in _REST]
+    missing = [each.name for each in required if each.name not in given and each not in parameters[: len(args)]]
+    return InvalidCallError(name, _lacking(name, missing, required), missing[0]) if missing else None
+
+
+def _lacking(name: str, missing: Sequence[str], required: Sequence[Parameter]) -> str:
+    if name.startswith("@") and missing[0] == "cls":
+        return f"takes no brackets: write {name}"
+    call = ", ".join(f"{each.name}=…" if each.kind is Parameter.KEYWORD_ONLY else each.name for each in required)
+    return f"needs {' and '.join(map(repr, missing))}: write {name}({call})"
 
 
 def _misplaced(name: str, value: object, most: int) -> str:

@@ -105,6 +105,7 @@ def module(
     return decorate
 
 
+@explained("@global_module")
 def global_module(cls: ModuleT) -> ModuleT:
     """Make a module's exports visible in every module, without an import. It still has to be imported somewhere once.
 

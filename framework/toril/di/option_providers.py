@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, cast
 
 from typing_extensions import TypedDict, TypeVar, Unpack
 
+from toril.calls import no_such_option
 from toril.di.errors import InvalidProvider
 from toril.di.places import caller_place
 from toril.di.providers import FactoryProvider, Provider, class_provider, provide
@@ -55,7 +56,11 @@ def option_providers(token: Token[OptionsT], **ways: Unpack[OptionWays[OptionsT]
 
     Raises:
         InvalidProvider: none or several of the three ways, or `inject` beside another than `use_factory`.
+        InvalidCallError: something else, with what is near.
     """
+    known = tuple(OptionWays.__annotations__)
+    if unknown := [way for way in ways if way not in known]:
+        raise no_such_option(f"what makes {token_name(token)}", unknown[0], known, {})
     given = [way for way in _WAYS if way in ways]
     place = caller_place(2)  # whoever called the method that returns the module
     if len(given) != 1:

@@ -165,6 +165,7 @@ def provide(
 ) -> FactoryProvider: ...
 @overload
 def provide(token: object, *, use_existing: object) -> AliasProvider: ...
+@explained()
 def provide(token: object, *, inject: Sequence[object] | None = None, scope: Scope | None = None, **use: Any) -> Provider:
     """A provider for `token`, made from exactly one of four things.
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, overload
 
 from typing_extensions import TypeVar, Unpack
 
-from toril.calls import explained
+from toril.calls import explained, no_such_option
 from toril.clock import Clock
 from toril.errors import InvalidCallError, InvalidOptionError, TorilError
 from toril.queues.drafts import MISSING, JobDraft, KnownName, Recipe, Recipes, draft_of, new_job, record_of
@@ -17,6 +17,7 @@ from toril.queues.job_def import JobDef
 from toril.queues.listeners import Listeners
 from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, options_said
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
+from toril.spelling import near
 from toril.telemetry.logs import get_logger
 from toril.wire.codec import JobRecord
 from toril.wire.commands import QueueCommands
@@ -26,6 +27,8 @@ from toril.wire.keys import QueueKeys
 log = get_logger(__name__)
 
 _IN_DRAFTS: Final = dict.fromkeys(JobOptionFields.__annotations__, "each job has its own: give it to queue.job")
+
+_OF_THE_CALL: Final = ("options", "parent", "idempotent")
 
 DataT = TypeVar("DataT", default=Any)
 ResultT = TypeVar("ResultT", default=Any)
@@ -179,7 +182,12 @@ class QueueAdding(Generic[DataT, ResultT]):
             AddOutcomeUnknownError: the reply was lost, so the job may or may not have been added. Adding again with the same
                 `job_id` is safe; with `idempotent` that was tried already, and the server did not come back in time.
         """
-        draft = self._draft(name, data, options, parent, fields)
+        try:
+            draft = self._draft(name, data, options, parent, fields)
+        except InvalidCallError as error:
+            if near(error.option, _OF_THE_CALL):  # no option of a job, but of this call
+                raise no_such_option("Queue.add", error.option, _OF_THE_CALL, {}) from None
+            raise
         if idempotent:
             return (await self._add([draft], idempotent))[0]
         commands = await self._use()
