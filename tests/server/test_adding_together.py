@@ -13,7 +13,7 @@ from toril.errors import AddOutcomeUnknownError, DamagedKeyError, ParentError, S
 from toril.queues.job import Job
 from toril.queues.option_parts import Deduplication
 from toril.queues.queue import Queue
-from toril.wire.add_commands import ADD_BATCH
+from toril.wire.add_commands import ADD_BATCH, SHARED_BYTES
 from toril.wire.codec import JobRecord
 from toril.wire.connection import Server
 
@@ -32,6 +32,14 @@ async def test_many_at_once_are_one_command_and_keep_their_order(toril_server_ur
         assert [job.data for job in jobs] == [{"n": number} for number in range(200)]
         await asyncio.gather(*(queue.add("n") for _ in range(ADD_BATCH + 1)))
         assert adds(proxy) == before + 3
+
+
+async def test_much_data_goes_in_several_calls(toril_server_url: str, prefix: str) -> None:
+    async with Proxy(toril_server_url) as proxy, Queue("q", prefix=prefix, url=proxy.url) as queue:
+        text = "x" * (SHARED_BYTES // 3)
+        jobs = await asyncio.gather(*(queue.add("n", text) for _ in range(5)), queue.add("n", text * 4), queue.add("n"))
+        assert adds(proxy) == 5  # two, two, one, the one that is too much by itself, and the last one
+        assert [job.id for job in jobs] == [str(number) for number in range(1, 8)]
 
 
 async def test_what_keeps_one_from_being_added_keeps_no_other(server: Server, prefix: str) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import copy
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from redis import exceptions as redis_errors
@@ -28,6 +28,10 @@ from toril.wire.refusals import Argument, refusal
 
 ADD_BATCH: Final = 1_000
 """How many jobs one call of the add script takes; more are split, so that no script holds the server for long."""
+
+SHARED_BYTES: Final = 1024 * 1024
+"""How many bytes of data jobs may have together that share a call only since they are added at the same moment: a script of 100 MB holds
+the server for 290 ms, and a hundred of 1 MB for 1.3 ms each (measured)."""
 
 Single: TypeAlias = tuple[NewJob, "asyncio.Future[Added]"]
 
@@ -70,11 +74,12 @@ class AddCommands(QueueReads):
         has nothing to do with the others.
         """
         loop = asyncio.get_running_loop()
-        if self._singles is None or self._singles[0] is not loop:
-            self._singles = (loop, [])
-            loop.call_soon(self._send_singles, self._singles, context=contextvars.Context())  # it is nobody's own
+        gathered = self._singles  # read once: a loop in another thread may begin its own meanwhile
+        if gathered is None or gathered[0] is not loop:
+            gathered = self._singles = (loop, [])
+            loop.call_soon(self._send_singles, gathered, context=contextvars.Context())  # it is nobody's own
         answer: asyncio.Future[Added] = loop.create_future()
-        self._singles[1].append((job, answer))
+        gathered[1].append((job, answer))
         return await answer
 
     def _send_singles(self, gathered: tuple[asyncio.AbstractEventLoop, list[Single]]) -> None:
@@ -82,8 +87,7 @@ class AddCommands(QueueReads):
         if self._singles is gathered:
             self._singles = None
         waited_for = [single for single in singles if not single[1].done()]  # who was cancelled by now adds nothing
-        for start in range(0, len(waited_for), ADD_BATCH):
-            batch = waited_for[start : start + ADD_BATCH]
+        for batch in _batches(waited_for):
             sending = loop.create_task(self._add_singles(batch), name=f"adds to {self.keys.queue}")
             self._sending.add(sending)
             sending.add_done_callback(self._sending.discard)
@@ -148,6 +152,20 @@ class AddCommands(QueueReads):
         if isinstance(reply, int):
             raise replies.parent_error(reply, jobs[0].job.parent_key, 0)
         return [None if isinstance(one, int) else id_text(one) for one in reply]
+
+
+def _batches(singles: Sequence[Single]) -> Iterator[list[Single]]:
+    """In their order, cut where the next one would be too many or too much."""
+    batch: list[Single] = []
+    size = 0
+    for single in singles:
+        size += len(single[0].data)
+        if batch and (len(batch) == ADD_BATCH or size > SHARED_BYTES):
+            yield batch
+            batch, size = [], len(single[0].data)
+        batch.append(single)
+    if batch:
+        yield batch
 
 
 def _added(one: Any) -> Added:  # noqa: ANN401 -- a part of the script's answer
