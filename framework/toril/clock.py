@@ -65,8 +65,8 @@ class SystemClock:
     """The machine's clock. Waiting uses the event loop's monotonic time."""
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._bounds: dict[float, _Bound] = {}
+        self._bounds: tuple[asyncio.AbstractEventLoop | None, dict[float, _Bound]] = (None, {})
+        """Those of the loop that asked last."""
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -79,11 +79,13 @@ class SystemClock:
 
     def timeout(self, delay_ms: float) -> Timeout:
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop, self._bounds = loop, {}
-        bound = self._bounds.get(delay_ms)
+        owner, bounds = self._bounds  # read once: a loop in another thread may put its own there meanwhile
+        if owner is not loop:
+            bounds = {}
+            self._bounds = (loop, bounds)
+        bound = bounds.get(delay_ms)
         if bound is None:
-            bound = self._bounds[delay_ms] = _Bound(loop, delay_ms, self._bounds)
+            bound = bounds[delay_ms] = _Bound(loop, delay_ms, bounds)
         return _BoundedBlock(bound)
 
     def wait(self, event: threading.Event, delay_ms: float) -> bool:

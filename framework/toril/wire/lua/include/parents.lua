@@ -43,7 +43,8 @@ local function parent_obstacle(q, parent_key, parent_json)
     if problem then return problem end
   end
   local base = place_of_parent(q, parent_key, parent_json)
-  if base and base ~= q.base then return damage_of(base) end
+  local is_open = base == q.base or q.others and q.others[base] -- looked at already
+  if base and not is_open then return damage_of(base) end
 end
 
 -- §3.6 TO-WAIT: a released parent goes to wait, by its own delay and priority.
