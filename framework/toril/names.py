@@ -7,6 +7,7 @@ from toril.clock import Clock, SystemClock
 from toril.di import (
     INQUIRER,
     JOB_REF,
+    ContainerModule,
     DiscoveryService,
     DynamicModule,
     Inject,
@@ -108,6 +109,7 @@ __all__ = [
     "ChildrenPage",
     "Clock",
     "ConfigModule",
+    "ContainerModule",
     "Deduplication",
     "DelayedError",
     "DiscoveryService",

@@ -28,6 +28,7 @@ from toril.di.errors import (
     WrongScope,
 )
 from toril.di.graph import Check, Graph, build_graph
+from toril.di.interop import ContainerModule
 from toril.di.job_scope import JobScope, current_job, current_scope
 from toril.di.lifecycle import (
     BeforeApplicationShutdown,
@@ -62,6 +63,7 @@ __all__ = [
     "CircularAlias",
     "CircularDependency",
     "ConflictingModules",
+    "ContainerModule",
     "ContextState",
     "DIError",
     "DiscoveryService",

@@ -11,7 +11,7 @@
 | target of a deferred edge       | `Singleton` that calls `__init__` on an object that exists already    |
 
 dependency-injector never sees an awaitable: its async mode is contagious, slow, and hangs or poisons callers on cancellation. So
-what is async is made by us, in the order of creation, and the containers only hand it out. This is the only file that imports it.
+what is async is made by us, in the order of creation, and the containers only hand it out. Only this file and `interop.py` import it.
 """
 
 from __future__ import annotations
