@@ -369,3 +369,4 @@ def test_an_address_that_can_not_be_read_is_a_usage_error(toril: Command, url: s
     code, output = toril.run("worker", "things:AppModule")
     assert code == 2, output
     assert "REDIS_URL" in output
+    assert "while creating" not in output

@@ -25,6 +25,7 @@ from toril.errors import (
     ServerTooOldError,
     ServerUnreachableError,
 )
+from toril.telemetry import redact_text
 from toril.wire import connection as connection_module
 from toril.wire import scripts
 from toril.wire.address import ServerAddress
@@ -339,8 +340,9 @@ async def test_waiting_for_the_server_ends_after_its_time() -> None:
         ("redis://", "the host is missing"),
         ("unix://", "the path of the socket is missing"),
         ("redis://host/one", "the database must be a number, and 'one' is none"),
-        ("redis://host:port", "host or port can't be read"),
-        ("redis://host:99999", "host or port can't be read"),
+        ("redis://host:hunter2", "REDIS_URL 'redis://host:***': the port is not a number up to 65535. Write redis://host:6379/0"),
+        ("redis://host:99999", "the port is not a number up to 65535"),
+        ("redis://[::1:6379", "host or port can't be read; of user and password, @ : /"),
         ("redis://host/0?db=1", "nothing may follow the path"),
         ("redis://:hunter2/x@host", "host or port can't be read; of user and password, @ : /"),
         ("redis://user:123/hunter2@host:6379", "must be percent-encoded"),
@@ -353,6 +355,7 @@ def test_an_address_that_cannot_be_read_is_refused_where_it_is_given(url: str, r
         Server(url)
     assert reason in str(caught.value)
     assert "hunter2" not in f"{caught.value} {caught.value!r}"
+    assert redact_text(str(caught.value)) == str(caught.value)
     assert caught.value.__cause__ is None
 
 

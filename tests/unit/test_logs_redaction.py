@@ -38,6 +38,9 @@ def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
         ("Settings(password='p w', port=25, api_key=abc)", "Settings(password='***', port=25, api_key=***)"),
         ('{"password": "p\\"w", "n": 1}', '{"password": "***", "n": 1}'),
         ("Authorization: Bearer abcdef.ghi-jkl", "Authorization: Bearer ***"),
+        ("at 'redis://a:6379': no", "at 'redis://a:6379': no"),
+        ("at 'redis://a:port': no", "at 'redis://a:***': no"),
+        ("at 'redis://a:p'w@b', no", "at 'redis://a:***@b', no"),
         ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS invalid username-password pair or user is disabled."),
     ],
 )

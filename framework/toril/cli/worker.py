@@ -18,7 +18,7 @@ from toril.application import Application, WorkerFactory
 from toril.cli import exit_codes
 from toril.cli.loading import load_module
 from toril.cli.worker_command import WorkerCommand
-from toril.errors import ConfigurationError, ServerError, TorilError
+from toril.errors import ConfigurationError, InvalidRedisUrlError, ServerError, TorilError
 from toril.modules.connections import find
 from toril.modules.decorators import ProcessorFields
 from toril.modules.roles import check_roles
@@ -144,7 +144,8 @@ def _report(error: Exception, *, show_traceback: bool) -> int:
     causes = _leaves(error)
     is_ours = all(isinstance(cause, TorilError) for cause in causes)
     for cause in causes:
-        notes: list[str] = getattr(cause, "__notes__", [])
+        # An address comes from outside: which of our providers read it says nothing.
+        notes: list[str] = [] if isinstance(cause, InvalidRedisUrlError) else getattr(cause, "__notes__", [])
         words = str(cause) if isinstance(cause, TorilError) else f"{type(cause).__name__}: {cause}"
         console.print("[bold red]error:[/]", end=" ")
         console.print(redact_text("\n  ".join((words, *notes))), markup=False)

@@ -100,8 +100,9 @@ class InvalidRedisUrlError(ConfigurationError):
     def __str__(self) -> str:
         return (
             f"REDIS_URL {self.safe_url!r}: {self.reason}. "
-            "Write redis://[user:password@]host[:port][/db], rediss://… for TLS, unix:///path/to/socket, "
-            "redis+sentinel://host:26379,…/name or redis+cluster://host:port,…"
+            # No address with a login stands here: whatever redacts the text would hide a part of it.
+            "Write redis://host:6379/0, rediss://… for TLS, unix:///path/to/socket, redis+sentinel://host:26379,…/name "
+            "or redis+cluster://host:6379,…; user:password@ stands before the host"
         )
 
 

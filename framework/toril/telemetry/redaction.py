@@ -86,7 +86,7 @@ def redact_text(text: str) -> str:
     """The text with the secrets that can be recognised replaced: known ones, in addresses, `password=…` and `Bearer …`."""
     text = hide(text, _known)
     if "://" in text:
-        text = _URL.sub(lambda found: redact_url(found[0]), text)
+        text = _URL.sub(_redact_found_url, text)
     if "=" in text or ":" in text:
         text = _ASSIGNMENT.sub(_redact_assignment, text)
     return _AUTH_SCHEME.sub(rf"\1 {HIDDEN}", text)
@@ -98,8 +98,7 @@ def redact_traceback(text: str) -> str:
     Of its quoted lines of code, which stand four columns in, only addresses are touched: `token = lock.token` is no secret.
     """
     return "\n".join(
-        _URL.sub(lambda found: redact_url(found[0]), line) if line.startswith("    ") else redact_text(line)
-        for line in hide(text, _known).split("\n")
+        _URL.sub(_redact_found_url, line) if line.startswith("    ") else redact_text(line) for line in hide(text, _known).split("\n")
     )
 
 
@@ -157,6 +156,12 @@ def _without_false_port(rest: str, *, has_several: bool) -> str | None:
             return f"{rest[:place]}{host}:{HIDDEN}{database[0] if database else ''}"
         place += len(one) + 1
     return None
+
+
+def _redact_found_url(found: re.Match[str]) -> str:
+    """An address inside of a text; one that stands in single quotes ends before the closing one."""
+    is_quoted = found[0].endswith("'") and found.string[: found.start()].endswith("'")
+    return f"{redact_url(found[0][:-1])}'" if is_quoted else redact_url(found[0])
 
 
 def _redact_query(query: str) -> str:

@@ -78,7 +78,7 @@ class ServerAddress:
     def __post_init__(self) -> None:
         read = _read(self.url)
         if read is None:
-            raise self._error(f"host or port can't be read; {_ENCODE_IT}")
+            raise self._error(_why_unreadable(self.url))
         parts, user_info, hosts = read
         if parts.scheme not in _SCHEMES:
             raise self._error(f"unknown scheme {parts.scheme!r}")
@@ -201,6 +201,13 @@ def _read(url: str) -> tuple[SplitResult, str, tuple[tuple[str, int], ...]] | No
     except ValueError:
         return None
     return parts, user_info, hosts
+
+
+def _why_unreadable(url: str) -> str:
+    """Without a word of the port: what stands there may be a password."""
+    if not set("[]@") & set(url) and url.isascii():
+        return "the port is not a number up to 65535"
+    return f"host or port can't be read; {_ENCODE_IT}"
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
