@@ -47,7 +47,7 @@ def test_an_incomplete_target_is_shown_how_to_write_it(target: str) -> None:
     assert reason(target) == "write it as package.file:ClassName, for example app.main:AppModule"
 
 
-@pytest.mark.parametrize("path", ["zoo/main.py", "./zoo/main.py", "zoo/main"])
+@pytest.mark.parametrize("path", ["zoo/main.py", "./zoo/main.py", "zoo/main", "zoo.main.py"])
 def test_a_path_is_shown_as_a_name(path: str) -> None:
     assert reason(f"{path}:ZooModule") == f"{path!r} is no name that can be imported; for a file in this folder write zoo.main:ZooModule"
 
@@ -90,3 +90,28 @@ def test_what_stops_an_import_is_told_with_the_line_of_the_users_file(folder: Pa
     file = folder / "broken.py"
     file.write_text(text)
     assert reason("broken:M").startswith(told.format(file=file))
+
+
+def test_a_mistake_in_a_definition_with_types_is_told_with_its_line(folder: Path) -> None:
+    (folder / "typed.py").write_text("from toril import JobDef\n\nMAIL = JobDef[str, str]('x', attempts='3')\n")
+    assert reason("typed:M").startswith(f"{folder / 'typed.py'}:3: ")
+
+
+def test_two_files_that_import_each_other_are_told_of_forward_ref(folder: Path) -> None:
+    for here, there in ("ab", "ba"):
+        other = f"{there.upper()}Module"
+        text = f"from toril import module\nfrom {there} import {other}\n\n@module(imports=[{other}])\nclass {here.upper()}Module: ...\n"
+        (folder / f"{here}.py").write_text(text)
+    told = reason("a:AModule")
+    assert "circular import" in told
+    assert "write `import " in told
+    assert "imports=[forward_ref(lambda: " in told
+
+
+def test_a_module_that_is_named_above_its_class_is_told_of_forward_ref(folder: Path) -> None:
+    (folder / "above.py").write_text(
+        "from toril import module\n\n@module(imports=[LowModule])\nclass TopModule: ...\n\n@module()\nclass LowModule: ...\n"
+    )
+    told = reason("above:TopModule")
+    assert told.startswith(f"{folder / 'above.py'}:3: NameError: name 'LowModule' is not defined")
+    assert told.endswith("If LowModule is a module that is defined further down, write forward_ref(lambda: LowModule)")

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import sys
 import traceback
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,8 @@ from toril.di import is_module
 from toril.errors import ConfigurationError, TorilError
 from toril.spelling import near
 
-_OURS: Final = str(Path(toril.__file__).parent)
+_NOBODYS: Final = (str(Path(toril.__file__).parent), typing.__file__, "<")
+"""How the files begin in which no user made a mistake: ours, what calls `JobDef[Mail, str](…)`, and what is made up, as of a dataclass."""
 
 
 class ModuleNotLoadedError(ConfigurationError):
@@ -38,7 +40,7 @@ def load_module(target: str) -> type:
     path, colon, attribute = target.partition(":")
     if not colon or not path or not attribute:
         raise ModuleNotLoadedError(target, "write it as package.file:ClassName, for example app.main:AppModule")
-    if not all(part.isidentifier() for part in path.split(".")):
+    if path.endswith(".py") or not all(part.isidentifier() for part in path.split(".")):
         dotted = ".".join(Path(path).with_suffix("").parts)
         raise ModuleNotLoadedError(
             target, f"{path!r} is no name that can be imported; for a file in this folder write {dotted}:{attribute}"
@@ -55,7 +57,7 @@ def load_module(target: str) -> type:
             raise ModuleNotLoadedError(target, reason) from error
         raise ModuleNotLoadedError(target, f"{_place_of(error)} imports {missing!r}, which is not installed") from error
     except Exception as error:  # whatever a user's file does when it is imported
-        raise ModuleNotLoadedError(target, f"{_place_of(error)}: {_words_of(error)}") from error
+        raise ModuleNotLoadedError(target, f"{_place_of(error)}: {_words_of(error)}{_circle_hint(error)}") from error
     found: object = getattr(loaded, attribute, None)
     if found is None:
         raise ModuleNotLoadedError(target, f"{path} has no {attribute!r}{_hint(attribute, dir(loaded))}")
@@ -84,8 +86,25 @@ def _place_of(error: Exception) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    users = [frame for frame in frames if not frame.filename.startswith((_OURS, "<"))]  # "<": made up, as of a dataclass
+    users = [frame for frame in frames if not frame.filename.startswith(_NOBODYS)]
     return f"{users[-1].filename}:{users[-1].lineno}" if users else "its import"
+
+
+def _circle_hint(error: Exception) -> str:
+    """What helps when two files of modules import each other, or a module is named above its class."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOBODYS)]
+    is_top_level = bool(frames) and frames[-1].name in ("<module>", getattr(error, "name", None))
+    if isinstance(error, ImportError) and "circular import" in str(error):
+        package, _, file = (error.name or "b").rpartition(".")
+        name = getattr(error, "name_from", None) or "BModule"  # Python 3.12 and newer tell it
+        how = f"from {package} import {file}" if package else f"import {file}"
+        return (
+            f". Two files import each other: write `{how}` instead of importing the name, "
+            f"and, if that is a module, imports=[forward_ref(lambda: {file}.{name})]"
+        )
+    if isinstance(error, NameError) and is_top_level and (error.name or "").endswith("Module"):
+        return f". If {error.name} is a module that is defined further down, write forward_ref(lambda: {error.name})"
+    return ""
 
 
 def _words_of(error: Exception) -> str:

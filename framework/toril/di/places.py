@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 import sys
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,9 +72,9 @@ def caller_namespace(depth: int) -> Namespace | None:
 
 
 def _frame(depth: int) -> FrameType:
-    """The frame `depth` frames above our caller; one that only explains calls gives way to the one above it."""
+    """The frame `depth` frames above our caller; one that only explains calls, or is of `Generic[…](…)`, gives way to the one above it."""
     frame = sys._getframe(depth + 1)  # pyright: ignore[reportPrivateUsage]  # inspect.stack() reads source files, which is slow
-    while frame.f_code in BETWEEN and frame.f_back is not None:
+    while (frame.f_code in BETWEEN or frame.f_code.co_filename == typing.__file__) and frame.f_back is not None:
         frame = frame.f_back
     return frame
 
