@@ -26,12 +26,13 @@ BETWEEN: Final[set[CodeType]] = set()
 """The code of the wrappers."""
 
 
-def explained(name: str = "", fixes: Mapping[str, str] | None = None) -> Callable[[FunctionT], FunctionT]:
+def explained(name: str = "", fixes: Mapping[str, str] | None = None, extra: str = "") -> Callable[[FunctionT], FunctionT]:
     """Let calls of a function with arguments that it doesn't take raise InvalidCallError.
 
     Args:
         name: what errors call it; not set: as it is written, `QueueModule.for_root`.
         fixes: what to say about a keyword that some people will try.
+        extra: the same about an argument too many.
     """
 
     def decorate(function: FunctionT) -> FunctionT:
@@ -40,7 +41,7 @@ def explained(name: str = "", fixes: Mapping[str, str] | None = None) -> Callabl
         def explain(error: TypeError, args: Sequence[object], given: Mapping[str, object]) -> TypeError | InvalidCallError:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 return error  # from inside
-            return _problem(function, shown, args, given, fixes or {}) or error
+            return _problem(function, shown, args, given, fixes or {}, extra) or error
 
         @functools.wraps(function)
         def call(*args: object, **given: object) -> object:
@@ -89,7 +90,7 @@ def no_such_option(name: str, option: str, known: Sequence[str], fixes: Mapping[
 
 
 def _problem(
-    function: Callable[..., Any], name: str, args: Sequence[object], given: Mapping[str, object], fixes: Mapping[str, str]
+    function: Callable[..., Any], name: str, args: Sequence[object], given: Mapping[str, object], fixes: Mapping[str, str], extra: str
 ) -> InvalidCallError | None:
     """What a call gives too much or too little; None: neither."""
     parameters = list(inspect.signature(function).parameters.values())
@@ -102,7 +103,10 @@ def _problem(
         return no_such_option(name, unknown[0], options, fixes)
     most = sum(each.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD) for each in parameters)
     if Parameter.VAR_POSITIONAL not in kinds and len(args) > most:
-        return InvalidCallError(name, _misplaced(name, args[most], most), f"argument {most + 1}")
+        value = args[most]
+        is_undecorated = callable(value) or isinstance(value, classmethod)
+        problem = extra if extra and not is_undecorated else _misplaced(name, value, most, named)
+        return InvalidCallError(name, problem, f"argument {most + 1}")
     required = [each for each in parameters if each.default is Parameter.empty and each.kind not in _REST]
     missing = [each.name for each in required if each.name not in given and each not in parameters[: len(args)]]
     return InvalidCallError(name, _lacking(name, missing, required), missing[0]) if missing else None
@@ -115,9 +119,13 @@ def _lacking(name: str, missing: Sequence[str], required: Sequence[Parameter]) -
     return f"needs {' and '.join(map(repr, missing))}: write {name}({call})"
 
 
-def _misplaced(name: str, value: object, most: int) -> str:
-    if not most and (callable(value) or isinstance(value, classmethod)):
+def _misplaced(name: str, value: object, most: int, options: Sequence[str]) -> str:
+    if name.startswith("@") and not most and (callable(value) or isinstance(value, classmethod)):
         return f"needs brackets: write {name}()"
+    if isinstance(value, type) and "imports" in options:
+        return f"takes its lists as keywords: write imports=[{value.__name__}] (or providers=[{value.__name__}])"
+    if option := next((option for option in options[most:] if snake(type(value).__name__).endswith(option)), None):
+        return f"takes {type(value).__name__} as a keyword: write {option}={type(value).__name__}(…)"
     if isinstance(value, Mapping):
         keys = [key for key in cast("Mapping[object, object]", value) if isinstance(key, str)]
         return f"takes options as keywords, not in a dict: write {', '.join(f'{key}=…' for key in keys) or 'name=value'}"

@@ -81,6 +81,7 @@ BY_PLACE = 'write register_queue("emails"), or register_queue(QueueOptions("emai
         (lambda: queue().add("pay", {}, jobId=True), "a job has no option 'jobId'; did you mean 'job_id'?"),
         (lambda: queue().add("pay", {}, retries=3), "a job has no option 'retries'; how often it is tried in all is attempts"),
         (lambda: queue().add(PAY, {}, {"attempts": 3}), f"Queue.add {IN_KEYWORDS}"),
+        (lambda: queue().add(PAY, {}, JobOptions(attempts=3)), "Queue.add takes JobOptions as a keyword: write options=JobOptions(…)"),
         (lambda: queue().add(PAY, {}, 3), "Queue.add takes 2 arguments without a name; write the others as keywords, name=value"),
         (lambda: queue().add_many([], attempts=3), "Queue.add_many has no option 'attempts'; each job has its own: give it to queue.job"),
         (lambda: queue().add_many([], {"attempts": 3}), f"Queue.add_many {IN_KEYWORDS}"),
@@ -115,6 +116,13 @@ async def test_an_add_with_what_it_does_not_take_is_told_what_to_write(call: Cal
         (lambda: untyped(module)(provider=[]), "@module has no option 'provider'; did you mean 'providers'?"),
         (lambda: untyped(module)({"providers": []}), "@module takes options as keywords, not in a dict: write providers=…"),
         (lambda: untyped(Test.create_testing_module)(controllers=[]), "has no option 'controllers'; there are imports, providers, exports"),
+        (lambda: untyped(Test.create_testing_module)(Test),
+         "Test.create_testing_module takes its lists as keywords: write imports=[Test] (or providers=[Test])"),
+        (lambda: untyped(process)(JobDef[int, str]), 'JobDef is the class of them: call it, as in JobDef[int, str]("name")'),
+        (lambda: untyped(process)(JobDef), 'call it, as in JobDef[Data, Result]("name")'),
+        (lambda: untyped(process)({"name": "send"}), 'not in a dict: write @process("send", concurrency=3)'),
+        (lambda: untyped(toril.on_queue_completed)("mails"),
+         'takes nothing: it listens to the queue of its @processor; @on_global_queue_completed("…") hears a queue by its name'),
         (lambda: untyped(QueueModule.register_queue)({"name": "q"}), BY_PLACE),
         (lambda: untyped(QueueModule.register_queue)(name="q"), BY_PLACE),
         (lambda: untyped(QueueModule.register_queue)("q", dead_letter="d"), BY_PLACE),
@@ -198,6 +206,13 @@ def test_what_a_queue_keeps_is_checked_at_once(option: str) -> None:
         with pytest.raises(InvalidOptionError, match="write KeepJobs") as caught:
             make("q", **{option: 100})
         assert caught.value.option == option
+
+
+@pytest.mark.parametrize("option", ["backoff", "remove_on_complete"])
+async def test_a_dict_in_place_of_an_option_is_told_without_another_error(option: str) -> None:
+    with pytest.raises(InvalidOptionError) as caught:
+        await queue().add("pay", {}, **{option: {"type": "fixed"}})
+    assert caught.value.__context__ is None
 
 
 async def test_options_of_one_call_in_a_dict_are_refused() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin, overload
 
 from typing_extensions import TypedDict, Unpack
 
 from toril.callables import is_async, place_of
 from toril.calls import explained, no_such_option
-from toril.di import Place, attach, caller_namespace, caller_place, own_metadata
+from toril.di import Place, attach, caller_namespace, caller_place, own_metadata, token_name
 from toril.di.discovery import function_of, note_on, noted_methods
 from toril.di.places import Namespace
 from toril.di.providers import InjectableMetadata
@@ -30,6 +30,8 @@ ClassT = TypeVar("ClassT", bound=type)
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 D = TypeVar("D")
 R = TypeVar("R")
+
+_IN_KEYWORDS: Final = 'takes options as keywords, not in a dict: write @process("send", concurrency=3)'
 
 
 class ProcessorFields(TypedDict, total=False):
@@ -166,6 +168,13 @@ def process(
     Raises:
         InvalidOptionError: a name or option that makes no sense.
     """
+    given: object = name
+    if given is JobDef or get_origin(given) is JobDef:
+        types = ", ".join(token_name(one) for one in get_args(given))
+        fix = f'JobDef[{types}]("name")' if types else 'JobDef[Data, Result]("name")'
+        raise InvalidCallError("@process", f"needs a definition, and JobDef is the class of them: call it, as in {fix}", "name")
+    if isinstance(given, Mapping):
+        raise InvalidCallError("@process", _IN_KEYWORDS, "name")
     if callable(name):
         raise InvalidCallError("@process", "needs brackets: write @process(), or @process(name)", "name")
     if name is not None and not isinstance(name, JobDef):
@@ -183,73 +192,79 @@ def process(
     return decorate
 
 
-@explained("@on_queue_active")
+def _explained_listener(event: LocalEvent) -> Callable[[MethodT], MethodT]:
+    """As `explained`, with what to say to those who name a queue."""
+    of_fleet = "" if event == "error" else f'; @on_global_queue_{event}("…") hears a queue by its name, from every process'
+    return explained(f"@on_queue_{event}", extra=f"takes nothing: it listens to the queue of its @processor{of_fleet}")
+
+
+@_explained_listener("active")
 def on_queue_active() -> Callable[[MethodT], MethodT]:
     """Called with `(job)` when this process starts an attempt."""
     return _listener("active")
 
 
-@explained("@on_queue_completed")
+@_explained_listener("completed")
 def on_queue_completed() -> Callable[[MethodT], MethodT]:
     """Called with `(job, result)` when a job of this process has completed and that is written."""
     return _listener("completed")
 
 
-@explained("@on_queue_failed")
+@_explained_listener("failed")
 def on_queue_failed() -> Callable[[MethodT], MethodT]:
     """Called with `(job, error, final)` after each failed attempt of this process; `final` is False if it will be retried."""
     return _listener("failed")
 
 
-@explained("@on_queue_progress")
+@_explained_listener("progress")
 def on_queue_progress() -> Callable[[MethodT], MethodT]:
     """Called with `(job, value)` when a handler of this process reports progress."""
     return _listener("progress")
 
 
-@explained("@on_queue_error")
+@_explained_listener("error")
 def on_queue_error() -> Callable[[MethodT], MethodT]:
     """Called with `(error)` when the worker itself is in trouble: a lost lock, an outcome that the server refused."""
     return _listener("error")
 
 
-@explained("@on_queue_stalled")
+@_explained_listener("stalled")
 def on_queue_stalled() -> Callable[[MethodT], MethodT]:
     """Called with `(job_id)` when a worker of this process has put back a job whose own worker is gone."""
     return _listener("stalled")
 
 
-@explained("@on_queue_waiting")
+@_explained_listener("waiting")
 def on_queue_waiting() -> Callable[[MethodT], MethodT]:
     """Called with `(job_id)` when a job may run because of this process: it was added, promoted, retried or put back here."""
     return _listener("waiting")
 
 
-@explained("@on_queue_drained")
+@_explained_listener("drained")
 def on_queue_drained() -> Callable[[MethodT], MethodT]:
     """Called without arguments when the worker of this process, having run jobs, finds no more that may run now."""
     return _listener("drained")
 
 
-@explained("@on_queue_paused")
+@_explained_listener("paused")
 def on_queue_paused() -> Callable[[MethodT], MethodT]:
     """Called without arguments when this process has paused the queue."""
     return _listener("paused")
 
 
-@explained("@on_queue_resumed")
+@_explained_listener("resumed")
 def on_queue_resumed() -> Callable[[MethodT], MethodT]:
     """Called without arguments when this process has resumed the queue."""
     return _listener("resumed")
 
 
-@explained("@on_queue_removed")
+@_explained_listener("removed")
 def on_queue_removed() -> Callable[[MethodT], MethodT]:
     """Called with `(job_id)` when this process has removed a job."""
     return _listener("removed")
 
 
-@explained("@on_queue_cleaned")
+@_explained_listener("cleaned")
 def on_queue_cleaned() -> Callable[[MethodT], MethodT]:
     """Called with `(count, state)` when this process has cleaned the queue of old jobs."""
     return _listener("cleaned")

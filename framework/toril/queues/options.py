@@ -235,8 +235,10 @@ def options_said(options: JobOptions | None, fields: JobOptionFields) -> JobOpti
     values = tuple(fields.values())
     key = (*fields, *values, *map(type, values))  # 1 and True are equal, and only one of them is a number of attempts
     try:
-        known = _SAID.get(key)
+        known, is_key = _SAID.get(key), True
     except TypeError:  # a value that can't be a key, say a list in a backoff
+        known, is_key = None, False
+    if not is_key:  # outside of `except`: what is wrong with the value would be told after that TypeError
         return _laid_over(said, fields)
     if known is None:
         if len(_SAID) >= _MOST_SAID:
