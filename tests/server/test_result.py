@@ -177,6 +177,14 @@ async def test_a_delayed_job_that_does_not_end_in_time_says_until_when_it_waits(
     assert "state: delayed" in str(pickle.loads(pickle.dumps(caught.value)))
 
 
+async def test_a_delayed_job_that_will_never_be_due_says_no_time(queue: Queue, bench: Bench) -> None:
+    job = await queue.add("n", delay="1h")
+    await bench.raw("ZADD", bench.key("delayed"), "+inf", job.id)
+    with pytest.raises(ResultTimeoutError) as caught:
+        await job.result(timeout="0s")
+    assert (caught.value.state, caught.value.due_at) == ("delayed", None)
+
+
 async def test_the_timeout_is_no_bare_number(queue: Queue) -> None:
     job = await queue.add("n")
     wrong: Any = 5

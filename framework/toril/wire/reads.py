@@ -64,9 +64,10 @@ class QueueReads:
         return reply.decode()
 
     async def find_due_ms(self, job_id: str) -> int | None:
-        """Until when a delayed job waits; None: it isn't delayed (any more)."""
+        """Until when a delayed job waits; None: it isn't delayed (any more), or nobody can tell."""
         score: bytes | None = await self._commands.call("ZSCORE", self.keys.state("delayed"), job_id, repeatable=True)
-        return None if score is None else int(float(score)) // 4096
+        number = number_or(score, -1)  # somebody may have written an "inf"
+        return number // 4096 if number >= 0 else None
 
     async def get_logs(self, job_id: str, start: int = 0, end: int = -1, *, ascending: bool = True) -> tuple[list[str], int]:
         """Rows `start` to `end` (inclusive; negative ones count from the end) and how many there are."""
