@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench import Bench
 from tests.proxy import Cut, Proxy, is_script
-from toril.errors import AddOutcomeUnknownError, DamagedKeyError, ParentError, ServerUnreachableError
+from toril.errors import AddOutcomeUnknownError, DamagedKeyError, ParentError, QueueClosedError, ServerUnreachableError
 from toril.queues.job import Job
 from toril.queues.option_parts import Deduplication
 from toril.queues.queue import Queue
@@ -88,6 +88,25 @@ async def test_without_a_server_each_is_told_so(prefix: str) -> None:
     async with Queue("q", prefix=prefix, url="redis://127.0.0.1:1") as queue:
         told = await asyncio.gather(*(queue.add("n") for _ in range(2)), return_exceptions=True)
         assert [type(error) for error in told] == [ServerUnreachableError] * 2
+
+
+async def test_closing_the_queue_answers_those_that_are_gathered(server: Server, toril_server_url: str, prefix: str) -> None:
+    async with Queue("q", prefix=prefix, url=toril_server_url) as queue:
+        await queue.add("first")
+        adding = [asyncio.create_task(queue.add("n")) for _ in range(3)]
+    told = await asyncio.gather(*adding, return_exceptions=True)
+    assert {type(error) for error in told} <= {QueueClosedError, AddOutcomeUnknownError}
+    assert len({id(error) for error in told}) == 3
+    assert [one.name for one in await Queue("q", prefix=prefix, server=server).get_jobs()] == ["first"]
+
+
+async def test_a_server_that_has_lost_the_script_adds_each_once(server: Server, prefix: str) -> None:
+    async with Queue("q", prefix=prefix, server=server) as queue:
+        await queue.add("first")
+        await server.commands.call("SCRIPT", "FLUSH")
+        jobs = await asyncio.gather(*(queue.add("n") for _ in range(3)))
+        assert [job.id for job in jobs] == ["2", "3", "4"]
+        assert await queue.count() == 4
 
 
 def test_errors_that_are_told_to_several_can_be_copied() -> None:
