@@ -108,7 +108,8 @@ def _named(found: Mapping[str, AnyProvider], prefix: str, opened: object, place:
 
 def _is_async(provider: AnyProvider) -> bool:
     """Whether calling it will give a future: something async is in it or beneath it."""
-    for each in (provider, *provider.traverse()):
+    beneath: Iterator[Any] = provider.traverse()
+    for each in (provider, *beneath):
         made_by: Any = getattr(each, "provides", None)
         if isinstance(each, providers.Coroutine) or inspect.iscoroutinefunction(made_by) or inspect.isasyncgenfunction(made_by):
             return True
