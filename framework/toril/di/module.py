@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from toril.calls import explained
 from toril.di.errors import InvalidModule
 from toril.di.places import NOWHERE, Namespace, Place, attach, caller_namespace, caller_place, own_metadata
 from toril.di.tokens import token_name
+from toril.errors import InvalidCallError
 
 ModuleT = TypeVar("ModuleT", bound=type)
 
@@ -53,6 +54,7 @@ class DynamicModule:
     namespace: Namespace | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
+        check_lists("DynamicModule", imports=self.imports, providers=self.providers, exports=self.exports)
         hash(self.key)  # a key that can't be compared fails here, where it was written
         if self.place is NOWHERE:
             object.__setattr__(self, "place", caller_place(2))  # the dataclass' __init__ lies between
@@ -78,6 +80,20 @@ class DynamicModule:
         return tuple(name for name, is_same in same.items() if not is_same)
 
 
+def check_lists(name: str, **lists: object) -> None:
+    """Refuse a single module or provider where a list of them belongs."""
+    for option, given in lists.items():
+        is_entry = isinstance(given, (str, type, Mapping)) or get_origin(given) is not None  # these may well be iterable
+        if is_entry or not isinstance(given, Iterable):
+            raise InvalidCallError(name, f"takes a list of {option}: write {option}=[{_shown(given)}]", option)
+
+
+def _shown(given: object) -> str:
+    if isinstance(given, DynamicModule):
+        return given.display_name
+    return "…" if isinstance(given, Mapping) else token_name(getattr(given, "token", given))
+
+
 def _comparable(entries: Sequence[object]) -> list[object]:
     """With keyed dynamic modules by their keys: those are compared for themselves when the scan comes to them."""
     return [(entry.module, entry.key) if isinstance(entry, DynamicModule) and entry.key is not None else entry for entry in entries]
@@ -95,8 +111,12 @@ def module(
         exports: own tokens that importing modules may use; imported modules whose exports are passed on.
 
     The class itself is created, too, after its providers; its constructor may have dependencies, it may have lifecycle hooks.
+
+    Raises:
+        InvalidCallError: one of the three is no list.
     """
     place, namespace = caller_place(1), caller_namespace(1)
+    check_lists("@module", imports=imports, providers=providers, exports=exports)
 
     def decorate(cls: ModuleT) -> ModuleT:
         attach(cls, ModuleMetadata(tuple(imports), tuple(providers), tuple(exports), False, place, namespace))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_origin
+from typing import Any, cast, get_origin
 
 from toril.di.errors import ConflictingModules, DIError, InvalidModule, InvalidProvider
 from toril.di.module import DynamicModule, is_module, module_metadata
@@ -20,6 +20,7 @@ from toril.di.providers import (
     class_provider,
 )
 from toril.di.tokens import ForwardRef, ManyToken, Member, as_many, is_builtin_type, token_name
+from toril.spelling import snake
 
 
 @dataclass(eq=False, slots=True)
@@ -227,7 +228,13 @@ class ModuleScanner:
         if isinstance(entry, type) or isinstance(get_origin(entry), type):
             return self._from_class(entry, node)
         name = token_name(entry)
-        if entry is None:
+        if isinstance(entry, Mapping):
+            self._bad_mapping(cast("Mapping[object, object]", entry), node)
+        elif isinstance(entry, list | tuple):
+            inside = ", ".join(token_name(each) for each in cast("Sequence[object]", entry))
+            kind = type(cast("object", entry)).__name__
+            self._bad_provider(name, node, f"it is a {kind} inside of the list", f"Write what is in it: providers=[{inside}].")
+        elif entry is None:
             self._bad_provider("None", node, "it is None", "Two files import each other: move what both need into a third.")
         elif isinstance(entry, DynamicModule):
             self._bad_provider(entry.display_name, node, "it is a module", "Put it into imports.", entry.place)
@@ -269,6 +276,14 @@ class ModuleScanner:
         hint = f"Say what implements it: provide({token_name(provider.token)}, use_class=...)."
         self._bad_provider(token_name(provider.token), node, reason, hint, provider.place)
         return False
+
+    def _bad_mapping(self, entry: Mapping[object, object], node: Node) -> None:
+        """A provider as Nest writes it. What it gives is shown only where it can't be a secret."""
+        token = token_name(entry.get("provide", "X"))
+        given = {snake(str(key)): value for key, value in entry.items() if key != "provide"} or {"use_value": ...}
+        shown = {key: str(value) if isinstance(value, int | float) else getattr(value, "__name__", "…") for key, value in given.items()}
+        written = f"provide({token}, {', '.join(f'{key}={value}' for key, value in shown.items())})"
+        self._bad_provider(token, node, "it is a dict", f"Write {written}.")
 
     def _bad_provider(self, name: str, node: Node, reason: str, hint: str, place: Place | None = None) -> None:
         self._result.errors.append(InvalidProvider(name, node.name, reason, hint, str(place or node.place), node.path))

@@ -330,10 +330,28 @@ def test_what_is_no_token_is_refused(token: Any) -> None:  # noqa: ANN401  # wro
         (a_coroutine, "it is a function, and its token is missing"),
         (None, "it is None"),
         (int, "it is a builtin type, which is no token by itself"),
+        ((Smtp,), "it is a tuple inside of the list"),
+        ({"provide": "X", "useValue": 3}, "it is a dict"),
     ],
 )
 def test_what_is_no_provider_is_refused_in_providers(entry: object, reason: str) -> None:
     assert only_error(app(providers=[entry]), InvalidProvider).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("entry", "hint"),
+    [
+        ((Smtp,), "Write what is in it: providers=[Smtp]."),
+        ({"provide": "X", "useValue": 3}, "Write provide('X', use_value=3)."),
+        ({"provide": "X", "useValue": "s3cret"}, "Write provide('X', use_value=…)."),
+        ({"provide": Smtp, "useClass": Smtp}, "Write provide(Smtp, use_class=Smtp)."),
+        ({}, "Write provide('X', use_value=…)."),
+    ],
+)
+def test_a_provider_as_other_frameworks_write_it_is_told_as_it_is_written_here(entry: object, hint: str) -> None:
+    error = only_error(app(providers=[entry]), InvalidProvider)
+    assert error.hint == hint
+    assert "s3cret" not in str(error)
 
 
 def test_two_providers_of_one_token_in_one_module_are_refused_and_the_same_one_twice_is_not() -> None:
