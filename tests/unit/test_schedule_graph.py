@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from toril import (
+    ConfigModule,
     DynamicModule,
     Job,
     JobLogger,
@@ -26,7 +27,7 @@ from toril import (
     processor,
     timeout,
 )
-from toril.di import ConflictingModules, DIError, Graph, GraphErrors
+from toril.di import ConflictingModules, DIError, Graph, GraphErrors, InvalidModule
 from toril.errors import InvalidCronError, InvalidDurationError, InvalidOptionError
 from toril.modules.application_graph import graph_of
 from toril.modules.errors import (
@@ -153,6 +154,16 @@ def test_schedules_without_a_schedule_module_are_named_with_the_fix() -> None:
         "these methods are scheduled, but no module imports ScheduleModule: add ScheduleModule.for_root() to the imports of AppModule.\n"
         "  - Reports.daily (tests/unit/test_schedule_graph.py:"
     )
+
+
+@pytest.mark.parametrize(
+    ("bare", "fix"), [(ScheduleModule, ".for_root()."), (QueueModule, '.register_queue("emails"), or'), (ConfigModule, ".for_root(")]
+)
+def test_a_module_of_ours_without_its_call_is_named_with_the_fix(bare: type, fix: str) -> None:
+    providers = (Reports,) if bare is ScheduleModule else ()
+    error = only(InvalidModule, *providers, imports=[bare])
+    assert error.module == f"{bare.__name__} in the imports of AppModule"
+    assert error.hint.startswith(f"Write {bare.__name__}{fix}")
 
 
 def test_two_schedules_of_one_name_are_named_with_their_places() -> None:

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from toril.di import Check, DynamicModule, Graph, Overrides, build_graph
+from toril.di import Check, DIError, DynamicModule, Graph, InvalidModule, Overrides, build_graph
 from toril.di.overrides import NO_OVERRIDES
 from toril.di.places import Namespace
 from toril.modules.checks import check_processors, check_undecorated
+from toril.modules.config_module import ConfigModule
 from toril.modules.fleet import check_fleet_listeners
 from toril.modules.handler_providers import handler_providers
 from toril.modules.interceptor_checks import check_interceptors
+from toril.modules.queue_module import QueueModule
 from toril.modules.queues import check_dead_letters
 from toril.modules.schedule_checks import check_schedule_module, check_schedules
+from toril.modules.schedule_module import ScheduleModule
 from toril.modules.tokens import queue_adviser
 from toril.queues.job import Job
 
+_CALLS: Final[Mapping[type, str]] = {
+    QueueModule: 'QueueModule.register_queue("emails"), or .for_root(…) for what holds for all queues',
+    ScheduleModule: "ScheduleModule.for_root()",
+    ConfigModule: "ConfigModule.for_root(Settings)",
+}
+"""Modules that do nothing by themselves, and what to write instead."""
+
+
+def check_bare_modules(graph: Graph) -> Iterator[DIError]:
+    """Whether one of our own modules is imported without its options; one of the checks that `build_graph` is given."""
+    for node in graph.nodes:
+        if node.dynamic is None and node.parent is not None and (call := _CALLS.get(node.module)):
+            name = f"{node.name} in the imports of {node.parent.name}"
+            yield InvalidModule(name, "it does nothing by itself", f"Write {call}.", node.parent.path, str(node.parent.place))
+
+
 FEATURE_CHECKS: Final = (
+    check_bare_modules,
     check_processors,
     check_undecorated,
     check_interceptors,

@@ -15,6 +15,7 @@ from toril.modules.errors import (
 )
 from toril.modules.explorer import find_processors
 from toril.modules.schedule_explorer import ScheduledMethod, find_schedules, schedule_queue
+from toril.modules.schedule_module import ScheduleModule
 
 
 def check_schedules(graph: Graph) -> Iterator[DIError]:
@@ -39,7 +40,8 @@ def check_schedules(graph: Graph) -> Iterator[DIError]:
 def check_schedule_module(graph: Graph) -> Iterator[DIError]:
     """Whether somebody runs the schedules. A test of one feature may do without, since it runs none unless it asks for that."""
     methods = find_schedules(graph)
-    if methods and schedule_queue(graph) is None:
+    is_bare = any(node.module is ScheduleModule and node.dynamic is None for node in graph.nodes)  # which has an error of its own
+    if methods and schedule_queue(graph) is None and not is_bare:
         yield NoScheduleModuleError(tuple(one.place for one in methods), graph.root.name)
 
 
