@@ -108,6 +108,22 @@ def test_each_parameter_that_can_not_be_what_comes_is_named_with_what_does() -> 
     assert set(told) == {f"Wrong.{name}" for name in vars(Wrong) if not name.startswith("_") and name != "pay"}
 
 
+def test_bare_parameters_in_another_order_are_told_the_order() -> None:
+    class Swapped:
+        @process("pay")
+        async def pay(self, job: Job) -> None: ...
+
+        @on_queue_failed()
+        async def failed(self, error, job, final): ...  # type: ignore[no-untyped-def]  # pyright: ignore[reportUnknownParameterType, reportMissingParameterType]
+
+        @on_queue_completed()
+        async def completed(self, result, job): ...  # type: ignore[no-untyped-def]  # pyright: ignore[reportUnknownParameterType, reportMissingParameterType]
+
+    told = reasons(processor("orders")(Swapped))
+    assert told["Swapped.failed"].endswith("with (job, error, final), so 'error' would be the job: write (job, error, final)")
+    assert told["Swapped.completed"] == "@on_queue_completed calls it with (job, result), so 'result' would be the job: write (job, result)"
+
+
 def test_an_annotation_that_can_not_be_read_is_named() -> None:
     @processor("orders")
     class Unreadable:

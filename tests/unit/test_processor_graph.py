@@ -24,6 +24,7 @@ from toril import (
     Scope,
     injectable,
     module,
+    on_global_queue_completed,
     on_queue_completed,
     on_queue_error,
     process,
@@ -41,6 +42,7 @@ from toril.modules.errors import (
     ProcessorOptionsError,
     UnregisteredQueueError,
 )
+from toril.queues.events import CompletedEvent
 
 if TYPE_CHECKING:
     from decimal import Decimal as Money
@@ -144,6 +146,27 @@ def test_an_unregistered_queue_that_is_near_to_nothing_is_told_how_to_register()
         async def run(self, job: Job) -> None: ...
 
     assert "add QueueModule.register_queue('mails') to the imports" in str(only(UnregisteredQueueError, Mails))
+
+
+def test_a_listener_of_an_unregistered_queue_listens_to_it() -> None:
+    class Audit:
+        @on_global_queue_completed("imgae")
+        async def completed(self, event: CompletedEvent) -> None: ...
+
+    error = only(UnregisteredQueueError, Audit)
+    assert str(error).endswith("listens to queue 'imgae': queue 'imgae' is not registered; did you mean 'images'?")
+
+
+def test_a_method_that_handles_and_listens_is_refused_once() -> None:
+    @processor("images")
+    class Both:
+        @on_queue_completed()
+        @process("resize")
+        async def local(self, job: Job) -> None: ...
+
+    reason = "one method can't be both a handler and a listener: write two, one with @process, one with @on_queue_completed"
+    assert (error := only(InvalidProcessorError, Both)).reason == reason
+    assert error.processor == "Both.local"
 
 
 def test_injecting_an_unregistered_queue_offers_what_is_near_too() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from toril.callables import line_of
 from toril.di import DIError, Graph, own_metadata, place_of, token_name
+from toril.di.discovery import noted_methods
 from toril.di.tokens import is_token, plain_token
 from toril.errors import ProcessorError, TorilError
 from toril.modules.child_programs import child_modules
@@ -21,6 +22,7 @@ from toril.modules.errors import (
     UnregisteredQueueError,
 )
 from toril.modules.explorer import HandlerMethod, Processor, find_processors
+from toril.modules.fleet_decorators import FleetMetadata
 from toril.modules.listener_checks import local_arguments, misfits
 from toril.modules.tokens import queue_hint
 from toril.modules.workers import handler_of
@@ -38,6 +40,7 @@ def check_processors(graph: Graph) -> Iterator[DIError]:
                 yield UnregisteredQueueError(processor.cls.__name__, queue, processor.place, hint)
             if not processor.handlers and not (processor.listeners and has_handlers):
                 yield NoHandlerError(processor.cls.__name__, queue, processor.place, only_listens=bool(processor.listeners))
+            yield from _check_both(processor)
             yield from _check_listeners(graph, processor)
             yield from _check_children(graph, processor)
         yield from _check_handlers(graph, queue, [handler for processor in processors for handler in processor.handlers])
@@ -108,8 +111,22 @@ def _conflict(queue: str, first: HandlerMethod, second: HandlerMethod) -> Handle
     return HandlerConflictError(queue, first.metadata.name, *places)
 
 
+def _check_both(processor: Processor) -> Iterator[DIError]:
+    """One method can't be called for two things, with other arguments each."""
+    handlers = {method: metadata.place for method, metadata in handlers_in(processor.cls)}
+    heard = [(method, f"@on_queue_{event}") for method, event in processor.listeners]
+    heard += [(method, f"@on_global_queue_{one.event.event_name}") for method, one in noted_methods(processor.cls, FleetMetadata)]
+    for method, decorator in heard:
+        if method in handlers:
+            reason = f"one method can't be both a handler and a listener: write two, one with @process, one with {decorator}"
+            yield InvalidProcessorError(f"{processor.cls.__name__}.{method}", str(handlers[method]), reason)
+
+
 def _check_listeners(graph: Graph, processor: Processor) -> Iterator[DIError]:
+    handlers = {method for method, _ in handlers_in(processor.cls)}
     for method, event in processor.listeners:
+        if method in handlers:  # which has an error of its own
+            continue
         for reason in misfits(processor.cls, method, f"@on_queue_{event}", local_arguments(event), processor.metadata.names):
             place = str(place_of(getattr(processor.cls, method)))
             yield InvalidProcessorError(f"{processor.cls.__name__}.{method}", place, reason)

@@ -20,14 +20,14 @@ from toril.di import DIError
 
 
 class UnregisteredQueueError(DIError):
-    """A processor serves a queue that no module registers."""
+    """A processor serves a queue that no module registers, or a listener hears one; `verb` tells which."""
 
-    def __init__(self, processor: str, queue: str, place: str, hint: str) -> None:
-        super().__init__(processor, queue, place, hint)
-        self.processor, self.queue, self.place, self.hint = processor, queue, place, hint
+    def __init__(self, processor: str, queue: str, place: str, hint: str, verb: str = "processes") -> None:
+        super().__init__(processor, queue, place, hint, verb)
+        self.processor, self.queue, self.place, self.hint, self.verb = processor, queue, place, hint, verb
 
     def __str__(self) -> str:
-        return f"{self.processor} ({self.place}) processes queue {self.queue!r}: {self.hint}"
+        return f"{self.processor} ({self.place}) {self.verb} queue {self.queue!r}: {self.hint}"
 
 
 class UnregisteredDeadLetterError(DIError):

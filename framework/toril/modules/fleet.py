@@ -72,7 +72,7 @@ def check_fleet_listeners(graph: Graph) -> Iterator[DIError]:
             reason = f'its class processes no queue: name the one it listens to, as in @on_global_queue_{event}("emails")'
             yield InvalidProcessorError(name, place, reason)
         elif (hint := queue_hint(one.queue, graph.tokens())) is not None:
-            yield UnregisteredQueueError(name, one.queue, place, hint)
+            yield UnregisteredQueueError(name, one.queue, place, hint, "listens to")
         decorator = f"@on_global_queue_{one.metadata.event.event_name}"
         for reason in misfits(one.cls, one.method, decorator, fleet_arguments(one.metadata.event), one.names):
             yield InvalidProcessorError(name, place, reason)

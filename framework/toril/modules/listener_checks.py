@@ -73,6 +73,12 @@ def misfits(cls: type, method: str, decorator: str, arguments: Sequence[Argument
     except TypeError:
         yield f"it is called as {method}({', '.join(['self', *(argument.name for argument in arguments)])}): write it so"
         return
+    right_call = ", ".join(argument.name for argument in arguments)
+    for name, given in bound.arguments.items():
+        others = {argument.name for argument in arguments if argument is not given}
+        if isinstance(given, Argument) and name in others and signature.parameters[name].annotation is Parameter.empty:
+            yield f"{decorator} calls it with ({right_call}), so {name!r} would be the {given.name}: write ({right_call})"
+            return
     for name, given in bound.arguments.items():
         parameter = signature.parameters[name]
         for argument in given if parameter.kind is Parameter.VAR_POSITIONAL else [given]:
