@@ -125,6 +125,17 @@ async def test_the_probe_tries_every_command_that_the_scripts_call(own: OwnServe
         assert await server.commands.call("DBSIZE") == 0  # nothing is left
 
 
+def test_the_probe_tries_nothing_that_nobody_calls() -> None:
+    """A user without it would be refused for nothing."""
+    folder = ROOT / "framework/toril"
+    tried = set(re.findall(r'[{(] ?"([A-Z]+)"', (folder / "wire/lua/probe.lua").read_text()))
+    sources = [path for path in (*folder.rglob("*.lua"), *folder.rglob("*.py")) if path.name not in ("probe.lua", "shift_ttls.lua")]
+    named = {word for path in sources for word in re.findall(r'"([A-Z]+)"', path.read_text())}
+    assert tried
+    assert tried <= named
+    assert {command.lower() for command in tried} <= {rule.removeprefix("+") for rule in documented_rules()}
+
+
 async def test_an_evicting_server_is_warned_of(tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path_factory.mktemp("kv")
     async with one_server(folder, maxmemory="100mb", maxmemory_policy="allkeys-lru") as own, Server(own.url) as server:

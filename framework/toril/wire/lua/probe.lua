@@ -8,8 +8,8 @@ Returns  what the server's user may not do: each command once, as "hset", or the
 ]]
 local commands = {
   { "EXISTS" }, { "TYPE" }, { "GET" }, { "SET", "1" }, { "INCR" }, { "PTTL" }, { "PEXPIRE", 1000 }, { "PERSIST" }, { "DEL" }, { "UNLINK" },
-  { "HSET", "a", "1" }, { "HSETNX", "a", "1" }, { "HGET", "a" }, { "HMGET", "a" }, { "HGETALL" }, { "HEXISTS", "a" }, { "HKEYS" }, { "HLEN" },
-  { "HINCRBY", "a", 1 }, { "HDEL", "a" },
+  { "HSET", "a", "1" }, { "HSETNX", "a", "1" }, { "HGET", "a" }, { "HMGET", "a" }, { "HGETALL" }, { "HEXISTS", "a" }, { "HKEYS" },
+  { "HLEN" }, { "HDEL", "a" },
   { "LPUSH", "a" }, { "RPUSH", "b" }, { "LLEN" }, { "RPOP" }, { "LPOS", "a" }, { "LRANGE", 0, -1 }, { "LREM", 0, "b" }, { "LTRIM", 1, 0 },
   { "SADD", "a" }, { "SMEMBERS" }, { "SISMEMBER", "a" }, { "SCARD" }, { "SREM", "a" },
   { "ZADD", 1, "a" }, { "ZSCORE", "a" }, { "ZCARD" }, { "ZCOUNT", 0, 1 }, { "ZRANGE", 0, 1 }, { "ZREVRANGE", 0, 1 }, { "ZRANGEBYSCORE", 0, 1 },
