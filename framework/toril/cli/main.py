@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -83,6 +84,17 @@ def worker(
     from toril.cli.worker import run_worker
 
     sys.exit(run_worker(command))
+
+
+@app.command()
+def graph(
+    module: Annotated[str, typer.Argument(help="The root module, as in app.main:AppModule.")],
+    mermaid: Annotated[Path | None, typer.Option(help="Also write a Mermaid flowchart into this file; - prints it instead.")] = None,
+) -> None:
+    """Show modules, providers with their scopes, exports, and processors with their queues; or everything that is wrong with them."""
+    from toril.cli.graph import run_graph
+
+    sys.exit(run_graph(module, mermaid))
 
 
 def _split(text: str) -> list[str]:

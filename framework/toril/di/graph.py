@@ -63,6 +63,10 @@ class Graph:
         """All tokens that some module provides."""
         return self.by_token.keys()
 
+    def is_exported(self, binding: Binding) -> bool:
+        """Whether the module lists it in its exports."""
+        return self._linker.is_exported(binding)
+
     def find(self, node: Node, token: object) -> Binding | None:
         """What a module sees under a token, never an alias; None if nothing."""
         found = self._linker.find(node, token)

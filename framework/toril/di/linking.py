@@ -84,7 +84,7 @@ class Linker:
         self._is_linked = False
         self._mocks: dict[object, Binding] = {}
         self._contested: list[tuple[Node, object, list[Binding]]] = []
-        self._hints = Hints(self.by_token, self._is_exported, advisers)
+        self._hints = Hints(self.by_token, self.is_exported, advisers)
 
     def link(self) -> None:
         """Do all of it, in the order in which one step needs the other."""
@@ -263,7 +263,8 @@ class Linker:
             known = self._closures[node] = tuple(seen)
         return known
 
-    def _is_exported(self, binding: Binding) -> bool:
+    def is_exported(self, binding: Binding) -> bool:
+        """Whether its module exports it under its token."""
         return self._exported[binding.node].get(binding.token) is binding
 
     def is_job(self, token: object) -> bool:

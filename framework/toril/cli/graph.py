@@ -1,0 +1,36 @@
+"""`toril graph`: shows the modules of an application. Nothing is made, and no server is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from toril.cli import exit_codes
+from toril.cli.loading import load_module
+from toril.errors import TorilError
+from toril.modules.application_graph import graph_of
+from toril.modules.graph_picture import mermaid, tree
+from toril.telemetry.redaction import redact_text
+
+
+def run_graph(module: str, mermaid_file: Path | None) -> int:
+    """Print the tree, write the Mermaid file if one is named (`-`: print that instead); the exit code."""
+    try:
+        graph = graph_of(load_module(module))
+    except TorilError as error:
+        typer.echo(redact_text(str(error)), err=True)
+        return exit_codes.USAGE
+    if mermaid_file == Path("-"):
+        typer.echo(mermaid(graph))
+        return 0
+    typer.echo(tree(graph))
+    for warning in graph.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if mermaid_file is not None:
+        try:
+            mermaid_file.write_text(mermaid(graph) + "\n", encoding="utf-8")
+        except OSError as error:
+            typer.echo(f"can't write {mermaid_file}: {error.strerror}", err=True)
+            return exit_codes.USAGE
+    return 0
