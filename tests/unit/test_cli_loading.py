@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from toril.cli.loading import ModuleNotLoadedError, load_module
+from toril.modules.application_graph import graph_of
 
 pytestmark = pytest.mark.blocks_the_loop
 
@@ -115,3 +116,15 @@ def test_a_module_that_is_named_above_its_class_is_told_of_forward_ref(folder: P
     told = reason("above:TopModule")
     assert told.startswith(f"{folder / 'above.py'}:3: NameError: name 'LowModule' is not defined")
     assert told.endswith("If LowModule is a module that is defined further down, write forward_ref(lambda: LowModule)")
+
+
+@pytest.mark.parametrize(("way", "of"), [("import {}", ""), ("from zoo import {}", "zoo.")])
+def test_what_two_files_that_import_each_other_are_told_works(folder: Path, way: str, of: str) -> None:
+    for here, there in ("ab", "ba"):
+        entry = f"forward_ref(lambda: {there}.{there.upper()}Module)"
+        text = (
+            f"{way.format(there)}\nfrom toril import forward_ref, module\n\n@module(imports=[{entry}])\nclass {here.upper()}Module: ...\n"
+        )
+        (folder / of.replace(".", "/") / f"{here}.py").write_text(text)
+    nodes = graph_of(load_module(f"{of}a:AModule")).nodes
+    assert [node.name for node in nodes] == ["AModule", "BModule"]
