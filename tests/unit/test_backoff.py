@@ -109,3 +109,4 @@ def test_an_unknown_strategy_is_named_with_those_that_are_known(job: Job) -> Non
         delay(job, custom("theirs"), mine=lambda failures, error, job: 1)
     assert (caught.value.strategy, caught.value.known) == ("theirs", ("mine",))
     assert "'fixed', 'exponential', 'mine'" in str(caught.value)
+    assert "@processor(…, backoff_strategies={…})" in str(caught.value)

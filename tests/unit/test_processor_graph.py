@@ -15,6 +15,7 @@ from toril import (
     Job,
     JobDef,
     JobLogger,
+    JobOptions,
     KeepJobs,
     Lazy,
     Queue,
@@ -22,6 +23,8 @@ from toril import (
     QueueModuleOptions,
     QueueOptions,
     Scope,
+    custom,
+    fixed,
     injectable,
     module,
     on_global_queue_completed,
@@ -167,6 +170,41 @@ def test_a_method_that_handles_and_listens_is_refused_once() -> None:
     reason = "one method can't be both a handler and a listener: write two, one with @process, one with @on_queue_completed"
     assert (error := only(InvalidProcessorError, Both)).reason == reason
     assert error.processor == "Both.local"
+
+
+def test_a_backoff_strategy_that_no_processor_has_is_found_at_start() -> None:
+    @processor("images")
+    class Resizer:
+        @process(JobDef[Any, Any]("resize", backoff=custom("patient")))
+        async def resize(self, job: Job) -> None: ...
+
+    error = only(InvalidProcessorError, Resizer)
+    assert error.processor == "Resizer.resize"
+    assert error.place.startswith("tests/unit/test_processor_graph.py:")
+    assert error.reason == (
+        "no processor of queue 'images' has a backoff strategy 'patient': "
+        'give it to one, as in @processor("images", backoff_strategies={"patient": …})'
+    )
+
+
+def test_a_backoff_strategy_of_defaults_is_found_too() -> None:
+    @processor("thumbs", backoff_strategies={"patient": lambda failures, error, job: 5})
+    class Thumbs:
+        @process(JobDef[Any, Any]("one", backoff=custom("patient")))
+        async def one(self, job: Job) -> None: ...
+
+        @process("two")
+        async def two(self, job: Job) -> None: ...
+
+    queues = QueueModule.register_queue("thumbs", default_job_options=JobOptions(backoff=custom("pateint")))
+    error = only(InvalidProcessorError, Thumbs, imports=[queues])
+    assert error.processor == "default_job_options of QueueModule(thumbs)"
+    assert error.reason.endswith("did you mean 'patient'?")
+    of_all = QueueModule.for_root(default_job_options=JobOptions(backoff=custom("hasty")))
+    error = only(InvalidProcessorError, Thumbs, imports=[QueueModule.register_queue("thumbs"), of_all])
+    assert error.processor == "default_job_options of QueueModule.for_root"
+    own = QueueModule.register_queue("thumbs", default_job_options=JobOptions(backoff=fixed("1s")))
+    graph_of(root(Thumbs, imports=[own, of_all]))
 
 
 def test_injecting_an_unregistered_queue_offers_what_is_near_too() -> None:

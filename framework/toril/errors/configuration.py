@@ -52,7 +52,8 @@ class UnknownBackoffError(ConfigurationError):
         known = ", ".join(repr(name) for name in ("fixed", "exponential", *self.known))
         return (
             f"backoff strategy {self.strategy!r} is not known to the worker (known: {known}). "
-            "Give it to the worker (WorkerOptions.backoff_strategies), or use another one for the job."
+            "Give it to the worker, as in @processor(…, backoff_strategies={…}) or WorkerOptions(backoff_strategies={…}), "
+            "or use another one for the job."
         )
 
 

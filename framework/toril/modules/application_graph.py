@@ -8,6 +8,7 @@ from typing import Final
 from toril.di import Check, DIError, DynamicModule, Graph, InvalidModule, Overrides, build_graph
 from toril.di.overrides import NO_OVERRIDES
 from toril.di.places import Namespace
+from toril.modules.backoff_checks import check_backoffs
 from toril.modules.checks import check_processors, check_undecorated
 from toril.modules.config_module import ConfigModule
 from toril.modules.fleet import check_fleet_listeners
@@ -39,6 +40,7 @@ def check_bare_modules(graph: Graph) -> Iterator[DIError]:
 FEATURE_CHECKS: Final = (
     check_bare_modules,
     check_processors,
+    check_backoffs,
     check_undecorated,
     check_interceptors,
     check_schedules,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from toril.calls import explained, explained_class
 from toril.durations import Duration
 from toril.errors import InvalidOptionError
 from toril.queues.option_checks import check_duration, check_flag, check_text, check_whole, ms_of
 from toril.wire.endings import keep_rule
+
+BUILT_IN: Final = frozenset({"fixed", "exponential"})
+"""The backoff strategies that every worker knows."""
 
 
 @explained_class()
@@ -56,7 +60,7 @@ def exponential(delay: Duration, *, jitter: float = 0.5, cap: Duration | None = 
 @explained()
 def custom(strategy: str, *, delay: Duration | None = None) -> Backoff:
     """A strategy that the queue's workers know by this name; Node workers on the same queue must know it, too."""
-    if strategy in {"fixed", "exponential"}:
+    if strategy in BUILT_IN:
         raise InvalidOptionError("backoff.strategy", strategy, f"this strategy is built in: write {strategy}(…) instead of custom(…)")
     return Backoff(strategy=strategy, delay=delay)
 
