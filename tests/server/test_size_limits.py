@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
 from tests.bench import Bench
+from tests.proxy import Proxy, is_script
 from toril import FlowProducer, Job, JobOptions, Queue, Worker, WorkerOptions, flow_job
 from toril.errors import InvalidOptionError, PayloadTooLargeError
 from toril.queues.job import PROGRESS_LIMIT
 from toril.queues.job_schedulers import ScheduleRule
 from toril.queues.payloads import DEFAULT_SIZE_LIMIT
 from toril.wire.connection import Server
+from toril.worker.turn import BATCH_BYTES
 
 LARGEST = "x" * (DEFAULT_SIZE_LIMIT - 2)  # with its quotes it has as many bytes as may be
 TOO_LARGE = LARGEST + "x"
@@ -48,6 +51,21 @@ async def test_data_and_a_result_of_just_the_limit_travel_and_nothing_about_it_i
     await job.refresh()
     assert job.return_value == LARGEST
     assert "sizeLimit" not in json.loads((await bench.hash(job.id))["opts"])
+
+
+async def test_large_results_go_in_several_turns(proxy: Proxy, prefix: str) -> None:
+    begun = asyncio.Barrier(8)
+
+    async def all_at_once(job: Job) -> str:
+        await begun.wait()
+        return "x" * (BATCH_BYTES // 2)
+
+    async with Queue("q", prefix=prefix, url=proxy.url) as queue:
+        jobs = await queue.add_many([queue.job("n") for _ in range(8)])
+        async with Worker(queue, all_at_once, WorkerOptions(concurrency=8)):
+            assert [len(await job.result(timeout="20s")) for job in jobs] == [BATCH_BYTES // 2] * 8
+    turns = [sum(map(len, command)) for command in proxy.commands if is_script("turn")(command)]
+    assert BATCH_BYTES < max(turns) < 1.1 * BATCH_BYTES
 
 
 async def test_a_size_limit_of_ones_own_counts_instead_for_adding_and_for_updating(queue: Queue) -> None:
