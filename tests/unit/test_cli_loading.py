@@ -128,3 +128,18 @@ def test_what_two_files_that_import_each_other_are_told_works(folder: Path, way:
         (folder / of.replace(".", "/") / f"{here}.py").write_text(text)
     nodes = graph_of(load_module(f"{of}a:AModule")).nodes
     assert [node.name for node in nodes] == ["AModule", "BModule"]
+
+
+@pytest.mark.parametrize(
+    ("line", "near"),
+    [
+        ("toril.QueueModule.forRoot()", "type object 'QueueModule' has no attribute 'forRoot'; did you mean for_root?"),
+        ("toril.Proces", "module 'toril' has no attribute 'Proces'; did you mean process"),
+        ("from toril import Jbo", "; did you mean Job?"),
+    ],
+)
+def test_a_name_that_is_not_there_is_told_with_what_is_near(folder: Path, line: str, near: str) -> None:
+    (folder / "typo.py").write_text(f"import toril\n\n{line}\n")
+    told = reason("typo:AppModule")
+    assert told.startswith(f"{folder / 'typo.py'}:3: ")
+    assert near in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import sys
 import traceback
 import typing
@@ -18,6 +19,8 @@ from toril.spelling import near
 
 _NOBODYS: Final = (str(Path(toril.__file__).parent), typing.__file__, "<")
 """How the files begin in which no user made a mistake: ours, what calls `JobDef[Mail, str](…)`, and what is made up, as of a dataclass."""
+
+_NOT_IN_FILE: Final = re.compile(r"cannot import name '(?P<name>\w+)' from '(?P<file>[\w.]+)'")
 
 
 class ModuleNotLoadedError(ConfigurationError):
@@ -57,7 +60,7 @@ def load_module(target: str) -> type:
             raise ModuleNotLoadedError(target, reason) from error
         raise ModuleNotLoadedError(target, f"{_place_of(error)} imports {missing!r}, which is not installed") from error
     except Exception as error:  # whatever a user's file does when it is imported
-        raise ModuleNotLoadedError(target, f"{_place_of(error)}: {_words_of(error)}{_circle_hint(error)}") from error
+        raise ModuleNotLoadedError(target, f"{_place_of(error)}: {_words_of(error)}{_circle_hint(error) or _name_hint(error)}") from error
     found: object = getattr(loaded, attribute, None)
     if found is None:
         raise ModuleNotLoadedError(target, f"{path} has no {attribute!r}{_hint(attribute, dir(loaded))}")
@@ -105,6 +108,14 @@ def _circle_hint(error: Exception) -> str:
     if isinstance(error, NameError) and is_top_level and (error.name or "").endswith("Module"):
         return f". If {error.name} is a module that is defined further down, write forward_ref(lambda: {error.name})"
     return ""
+
+
+def _name_hint(error: Exception) -> str:
+    """What is near to a name that an object or a file doesn't have: `forRoot`, say."""
+    if isinstance(error, AttributeError) and error.name:
+        return _hint(error.name, dir(error.obj))
+    missing = _NOT_IN_FILE.match(str(error)) if isinstance(error, ImportError) else None
+    return _hint(missing["name"], dir(sys.modules.get(missing["file"]))) if missing else ""
 
 
 def _words_of(error: Exception) -> str:
