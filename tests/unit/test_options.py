@@ -217,6 +217,10 @@ def test_the_same_said_again_is_the_same_and_as_good_as_new() -> None:
 
 
 def test_any_number_of_different_options_is_remembered_within_bounds() -> None:
+    first = options_said(None, {"attempts": 9})
     for number in range(2_500):
         assert options_said(None, {"job_id": f"job-{number}"}).job_id == f"job-{number}"
+    assert options_said(None, {"attempts": 9}) is first
+    for number in range(2_500):
+        assert options_said(None, {"priority": number}).priority == number
     assert len(vars(options_module)["_SAID"]) <= 1_000

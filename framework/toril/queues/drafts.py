@@ -62,6 +62,9 @@ class Recipe:
             return self.options, self.opts
         known = self._written.get(id(said))
         if known is None:
+            if said.job_id is not None or said.deduplication is not None or said.timestamp is not None:  # nobody says that twice
+                options = said.merged_over(self.options)
+                return options, encode_job_options(options)
             if len(self._written) >= _MOST_RECIPES:
                 self._written.clear()
             options = said.merged_over(self.options)

@@ -230,7 +230,7 @@ def options_said(options: JobOptions | None, fields: JobOptionFields) -> JobOpti
     said = NO_OPTIONS if options is None else options
     if not fields:
         return said
-    if options is not None:
+    if options is not None or not _ONE_JOB.isdisjoint(fields):
         return _laid_over(said, fields)
     values = tuple(fields.values())
     key = (*fields, *values, *map(type, values))  # 1 and True are equal, and only one of them is a number of attempts
@@ -253,6 +253,9 @@ def _laid_over(base: JobOptions, fields: JobOptionFields) -> JobOptions:
         _check_lifo(merged)
     return merged
 
+
+_ONE_JOB: Final = frozenset({"job_id", "deduplication", "timestamp"})
+"""What nobody says twice: it would only push out what is said again and again."""
 
 _SAID: Final[dict[tuple[object, ...], JobOptions]] = {}
 """The options of earlier calls by their keywords: most calls of a process say the same, and checking it takes 4 us."""
