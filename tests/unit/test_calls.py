@@ -69,6 +69,7 @@ async def told_async(call: Callable[[], Any]) -> str:
 ATTEMPTS = "a job has no option 'attempt'; did you mean 'attempts'?"
 IN_KEYWORDS = "takes options as keywords, not in a dict: write attempts=…"
 OF_JOBS = "has no option 'attempts'; it is an option of jobs: give it to the JobDef, or to add"
+NOT_CALLED = 'a job needs a definition, and JobDef is the class of them: call it, as in JobDef[int, str]("name")'
 BY_PLACE = 'write register_queue("emails"), or register_queue(QueueOptions("emails", …))'
 
 
@@ -82,6 +83,7 @@ BY_PLACE = 'write register_queue("emails"), or register_queue(QueueOptions("emai
         (lambda: queue().add("pay", {}, retries=3), "a job has no option 'retries'; how often it is tried in all is attempts"),
         (lambda: queue().add(PAY, {}, {"attempts": 3}), f"Queue.add {IN_KEYWORDS}"),
         (lambda: queue().add(PAY, {}, JobOptions(attempts=3)), "Queue.add takes JobOptions as a keyword: write options=JobOptions(…)"),
+        (lambda: queue().add(JobDef[int, str], 3), NOT_CALLED),
         (lambda: queue().add(PAY, {}, 3), "Queue.add takes 2 arguments without a name; write the others as keywords, name=value"),
         (lambda: queue().add_many([], attempts=3), "Queue.add_many has no option 'attempts'; each job has its own: give it to queue.job"),
         (lambda: queue().add_many([], {"attempts": 3}), f"Queue.add_many {IN_KEYWORDS}"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin, overload
+from typing import Any, Final, Literal, TypeVar, cast, overload
 
 from typing_extensions import TypedDict, Unpack
 
 from toril.callables import is_async, place_of
 from toril.calls import explained, no_such_option
-from toril.di import Place, attach, caller_namespace, caller_place, own_metadata, token_name
+from toril.di import Place, attach, caller_namespace, caller_place, own_metadata
 from toril.di.discovery import function_of, note_on, noted_methods
 from toril.di.places import Namespace
 from toril.di.providers import InjectableMetadata
@@ -18,7 +18,7 @@ from toril.durations import Duration
 from toril.errors import InvalidCallError
 from toril.modules.handler_types import HandlerDecorator
 from toril.queues.backoff import BackoffStrategy
-from toril.queues.job_def import JobDef
+from toril.queues.job_def import JobDef, uncalled
 from toril.queues.listeners import LocalEvent
 from toril.queues.option_checks import check_job_name, check_whole
 from toril.queues.option_parts import RateLimit
@@ -169,10 +169,8 @@ def process(
         InvalidOptionError: a name or option that makes no sense.
     """
     given: object = name
-    if given is JobDef or get_origin(given) is JobDef:
-        types = ", ".join(token_name(one) for one in get_args(given))
-        fix = f'JobDef[{types}]("name")' if types else 'JobDef[Data, Result]("name")'
-        raise InvalidCallError("@process", f"needs a definition, and JobDef is the class of them: call it, as in {fix}", "name")
+    if fix := uncalled(given):
+        raise InvalidCallError("@process", fix, "name")
     if isinstance(given, Mapping):
         raise InvalidCallError("@process", _IN_KEYWORDS, "name")
     if callable(name):

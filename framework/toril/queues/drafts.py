@@ -8,8 +8,8 @@ from typing import Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
 
-from toril.errors import InvalidOptionError
-from toril.queues.job_def import JobDef
+from toril.errors import InvalidCallError, InvalidOptionError
+from toril.queues.job_def import JobDef, uncalled
 from toril.queues.option_checks import LAST_DUE_MS, check_job_name
 from toril.queues.option_values import deduplication_text, encode_job_options
 from toril.queues.options import NO_OPTIONS, JobOptions
@@ -96,6 +96,8 @@ def draft_of(name: object, data: object, options: JobOptions) -> JobDraft[Any, A
         name, data = DEFAULT_NAME, name
     elif name is MISSING:
         name = DEFAULT_NAME
+    if not isinstance(name, str) and (fix := uncalled(name)):
+        raise InvalidCallError("a job", fix, "name")
     check_job_name(name)
     return JobDraft(cast("str", name), _NO_DATA if data is MISSING else data, options, None)
 

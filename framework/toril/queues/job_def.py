@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Generic, cast
+from typing import Any, Generic, cast, get_args, get_origin
 
 from typing_extensions import TypeVar, Unpack
 
@@ -64,3 +64,11 @@ class JobDef(Generic[DataT, ResultT]):
         if self.payload.is_any and self.result.is_any:
             return f"JobDef({self.name!r})"
         return f"JobDef[{self.payload.model}, {self.result.model}]({self.name!r})"
+
+
+def uncalled(given: object) -> str | None:
+    """What to say of a `JobDef[Data, Result]` without its call, which is no definition yet; None: it is something else."""
+    if given is not JobDef and get_origin(given) is not JobDef:
+        return None
+    types = ", ".join(getattr(one, "__name__", str(one)) for one in get_args(given)) or "Data, Result"
+    return f'needs a definition, and JobDef is the class of them: call it, as in JobDef[{types}]("name")'
