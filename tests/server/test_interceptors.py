@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -312,6 +313,44 @@ async def test_the_context_tells_job_class_method_module_and_the_nearest_note() 
     assert (context.job.name, context.processor, context.handler) == ("x", Handlers, Handlers.handle)
     assert context.module.__name__ == "FeatureModule"
     assert (context.note(Priority), other.note(Priority), other.note(str)) == (Priority(2), Priority(1), None)
+
+
+class Pid:
+    """Adds in which process it runs; an interceptor of a child process is made there."""
+
+    async def intercept(self, context: JobExecutionContext, call_next: CallNext) -> Any:  # noqa: ANN401  # the result
+        return [os.getpid(), await call_next()]
+
+
+@catch(ValueError)
+class Forgiving:
+    def catch(self, error: ValueError, context: JobExecutionContext) -> Recovered:
+        return Recovered([os.getpid(), f"{context.job.name} forgave {error}"])
+
+
+@use_filters(Forgiving)
+@processor("apart")
+class Apart:
+    @process("where", executor="process")
+    @use_interceptors(Pid)
+    def where(self, job: Job) -> Any:  # noqa: ANN401  # what the interceptor makes of it
+        if job.data == "fails":
+            raise ValueError("as told")
+        return os.getpid()
+
+
+@module(imports=[QueueModule.register_queue("apart")], providers=[Apart])
+class ApartModule: ...
+
+
+async def test_around_a_handler_in_a_child_process_they_run_there() -> None:
+    async with await Test.create_testing_module(imports=[ApartModule]).compile() as t:
+        jobs = [await t.queue("apart").add("where", data) for data in ("fine", "fails")]
+        await t.drain("apart")
+        fine, forgiven = [await job.result(timeout="5s") for job in jobs]
+        assert fine[0] == fine[1]
+        assert os.getpid() not in (fine[0], forgiven[0])
+        assert forgiven[1] == "where forgave as told"
 
 
 # ── filters ───────────────────────────────────────────────────────────────────────────────────────────────────
