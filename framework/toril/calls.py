@@ -104,8 +104,7 @@ def _problem(
     most = sum(each.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD) for each in parameters)
     if Parameter.VAR_POSITIONAL not in kinds and len(args) > most:
         value = args[most]
-        is_undecorated = callable(value) or isinstance(value, classmethod)
-        problem = extra if extra and not is_undecorated else _misplaced(name, value, most, named)
+        problem = extra if extra and not _may_be_decorated(value) else _misplaced(name, value, most, named)
         return InvalidCallError(name, problem, f"argument {most + 1}")
     required = [each for each in parameters if each.default is Parameter.empty and each.kind not in _REST]
     missing = [each.name for each in required if each.name not in given and each not in parameters[: len(args)]]
@@ -119,8 +118,12 @@ def _lacking(name: str, missing: Sequence[str], required: Sequence[Parameter]) -
     return f"needs {' and '.join(map(repr, missing))}: write {name}({call})"
 
 
+def _may_be_decorated(value: object) -> bool:
+    return callable(value) or isinstance(value, classmethod)
+
+
 def _misplaced(name: str, value: object, most: int, options: Sequence[str]) -> str:
-    if name.startswith("@") and not most and (callable(value) or isinstance(value, classmethod)):
+    if name.startswith("@") and not most and _may_be_decorated(value):
         return f"needs brackets: write {name}()"
     if isinstance(value, type) and "imports" in options:
         return f"takes its lists as keywords: write imports=[{value.__name__}] (or providers=[{value.__name__}])"

@@ -83,9 +83,13 @@ class DynamicModule:
 def check_lists(name: str, **lists: object) -> None:
     """Refuse a single module or provider where a list of them belongs."""
     for option, given in lists.items():
-        is_entry = isinstance(given, (str, type, Mapping)) or get_origin(given) is not None  # these may well be iterable
-        if is_entry or not isinstance(given, Iterable):
+        if _is_entry(given) or not isinstance(given, Iterable):
             raise InvalidCallError(name, f"takes a list of {option}: write {option}=[{_shown(given)}]", option)
+
+
+def _is_entry(given: object) -> bool:
+    """Whether it is one of what belongs into a list: some of that can be iterated over, too."""
+    return isinstance(given, (str, type, Mapping)) or get_origin(given) is not None
 
 
 def _shown(given: object) -> str:
