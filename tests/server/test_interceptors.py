@@ -33,7 +33,7 @@ from toril import (
     use_interceptors,
 )
 from toril.di import GraphErrors
-from toril.errors import JobFailedError
+from toril.errors import InvalidCallError, JobFailedError
 from toril.modules.errors import InvalidProcessorError
 from toril.modules.workers import make_workers
 from toril.testing import Test, TestingModule
@@ -551,6 +551,22 @@ async def test_mistakes_are_found_with_everything_else_at_start() -> None:
         "Service": "@use_filters does nothing here: the class is neither a processor with handlers nor a module",
     }
     assert all(error.place for error in caught.value.errors if isinstance(error, InvalidProcessorError))
+
+
+def test_decorators_without_brackets_or_names_are_refused_where_they_stand() -> None:
+    async def handle(self: object, job: Job) -> None: ...
+
+    untyped: Any = (use_interceptors, use_filters)
+    for use in untyped:
+        for items in ((), (handle,)):
+            with pytest.raises(InvalidCallError, match="names classes or objects, in brackets"):
+                use(*items)
+    unchecked: Any = catch
+    for errors in ((NoCatch,), ("ValueError",)):
+        with pytest.raises(InvalidCallError, match="takes classes of exceptions, in brackets"):
+            unchecked(*errors)
+    with pytest.raises(InvalidCallError, match="stands on the class of a filter"):
+        unchecked()(handle)
 
 
 async def test_what_an_interceptor_misses_is_told_with_the_module() -> None:

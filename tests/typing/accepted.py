@@ -5,25 +5,39 @@ Nobody runs this file; `make check` reads it. What they must refuse stands in `r
 
 from __future__ import annotations
 
-from typing import Annotated, Any, assert_type
+from typing import Annotated, Any, Protocol, assert_type
 
+from dependency_injector.containers import DeclarativeContainer
 from pydantic import BaseModel
 
 from toril import (
+    APP_FILTER,
+    APP_INTERCEPTOR,
     Application,
+    CallNext,
+    ContainerModule,
+    DiscoveryService,
     Inject,
     InjectQueue,
     Job,
     JobDef,
+    JobExecutionContext,
     JobLogger,
+    ManyToken,
+    ModuleRef,
     Queue,
+    Recovered,
     Token,
     Worker,
     WorkerFactory,
+    catch,
     handler,
     module,
     process,
     processor,
+    provide,
+    use_filters,
+    use_interceptors,
 )
 from toril.testing import Test, TestingModule
 
@@ -224,6 +238,61 @@ def workers(queue: Queue, orders: Queue[Order, Receipt]) -> list[Worker]:
         Worker(orders, {"pay": pay, "pay-data": pay_data}),
         Worker(orders, [handler(pay)]),
     ]
+
+
+# ── the container ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Check(Protocol):
+    """A Protocol under which several things are provided."""
+
+    def passes(self) -> bool: ...
+
+
+class RedisCheck:
+    def passes(self) -> bool:
+        return True
+
+
+class Timing:
+    async def intercept(self, context: JobExecutionContext, call_next: CallNext) -> Any:  # noqa: ANN401 -- the handler's result
+        assert_type(context.note(RedisCheck), RedisCheck | None)
+        return await call_next()
+
+
+@catch(ValueError)
+class Forgive:
+    def catch(self, error: ValueError, context: JobExecutionContext) -> Recovered:
+        return Recovered(context.job.name)
+
+
+CHECKS = ManyToken[Check]("CHECKS")
+provide(CHECKS, use_class=RedisCheck)
+provide(CHECKS, use_value=RedisCheck())
+provide(APP_INTERCEPTOR, use_class=Timing)
+provide(APP_FILTER, use_class=Forgive)
+
+
+@use_interceptors(Timing, Timing())
+@use_filters(Forgive)
+@processor("orders")
+class Surrounded:
+    @process(PAY)
+    @use_interceptors(Timing)
+    async def pay(self, job: Job[Order, Receipt]) -> Receipt:
+        return Receipt(paid=True)
+
+
+async def container(ref: ModuleRef, discovery: DiscoveryService) -> None:
+    assert_type(ref.get_all(CHECKS), list[Check])
+    assert_type(await ref.create(RedisCheck), RedisCheck)
+    assert_type(discovery.classes(RedisCheck)[0].metadata, RedisCheck)
+    assert_type(discovery.methods(RedisCheck)[0].metadata, RedisCheck)
+    ContainerModule.from_container(TheirContainer, bind={"currency": CURRENCY}, prefix="theirs.")
+
+
+class TheirContainer(DeclarativeContainer):
+    """Of a user."""
 
 
 # ── applications and testing modules ──────────────────────────────────────────────────────────────────────────

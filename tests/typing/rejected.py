@@ -8,20 +8,26 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from toril import (
+    APP_INTERCEPTOR,
     Job,
     JobDef,
     JobLogger,
     JobOptions,
+    ManyToken,
     Queue,
     QueueModule,
     QueueOptions,
     Worker,
     WorkerFactory,
+    catch,
     flow_job,
     handler,
     module,
     process,
     processor,
+    provide,
+    use_filters,
+    use_interceptors,
 )
 from toril.queues.drafts import JobDraft
 from toril.testing import Test
@@ -169,3 +175,22 @@ async def not_awaited() -> None:
     WorkerFactory.create(AppModule).queue("orders")  # rejected: mypy[attr-defined] pyright[reportAttributeAccessIssue]
     WorkerFactory.create(AppModule, role=["producer"])  # rejected: mypy[call-arg] pyright[reportCallIssue]
     Test.create_testing_module().compile().queue("orders")  # rejected: mypy[attr-defined] pyright[reportAttributeAccessIssue]
+
+
+class NoInterceptor: ...
+
+
+class Numbers:
+    """Something else than what the token says."""
+
+
+NUMBERS = ManyToken[int]("NUMBERS")
+
+
+def container() -> None:
+    provide(NUMBERS, use_class=Numbers)  # rejected: mypy[arg-type] pyright[reportCallIssue]
+    provide(NUMBERS, use_value="one")  # rejected: mypy[misc] pyright[reportCallIssue]
+    provide(APP_INTERCEPTOR, use_class=NoInterceptor)  # rejected: mypy[arg-type] pyright[reportCallIssue]
+    use_interceptors(NoInterceptor)  # rejected: mypy[arg-type] pyright[reportArgumentType]
+    use_filters(NoInterceptor())  # rejected: mypy[arg-type] pyright[reportArgumentType]
+    catch(BaseException)  # rejected: mypy[arg-type] pyright[reportArgumentType]

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from toril.calls import explained
 from toril.di import ManyToken, Place, attach, caller_place, own_metadata
 from toril.di.discovery import note_on, notes_of
-from toril.errors import DelayedError, RateLimitError, WaitingChildrenError, WaitingError
+from toril.errors import DelayedError, InvalidCallError, RateLimitError, WaitingChildrenError, WaitingError
 from toril.queues.job import Job
 from toril.worker.processor import HandlerCall, Surrounded
 
@@ -112,6 +112,7 @@ def use_interceptors(*interceptors: type[Interceptor] | Interceptor) -> Callable
     Classes are injected: one that the module sees as a provider is that provider; any other the module makes for itself, with its
     dependencies and scope. The first one is the outermost, and a decorator above another one is around it.
     """
+    _check_items("@use_interceptors", interceptors)
     place = caller_place(1)
 
     def decorate(marked: MarkedT) -> MarkedT:
@@ -127,6 +128,7 @@ def use_filters(*filters: type[ExceptionFilter] | ExceptionFilter) -> Callable[[
 
     As in Nest the last one that catches an error gets it: a filter for every error stands first, those for certain errors after it.
     """
+    _check_items("@use_filters", filters)
     place = caller_place(1)
 
     def decorate(marked: MarkedT) -> MarkedT:
@@ -142,10 +144,15 @@ def catch(*errors: type[Exception]) -> Callable[[MarkedT], MarkedT]:
 
     What a handler asks for by raising, a `DelayedError` say, is no error.
     """
+    given: tuple[object, ...] = errors  # untyped callers may write anything
+    if any(not isinstance(error, type) or not issubclass(error, Exception) for error in given):
+        reason = "takes classes of exceptions, in brackets: write @catch(ValueError), or @catch() for all"
+        raise InvalidCallError("@catch", reason, "errors")
 
     def decorate(cls: MarkedT) -> MarkedT:
         target: object = cls
-        assert isinstance(target, type), "@catch stands on a class"
+        if not isinstance(target, type):
+            raise InvalidCallError("@catch", "stands on the class of a filter", "errors")
         attach(target, CatchMetadata(errors))
         return cls
 
@@ -210,6 +217,13 @@ def caught_by(one: object, declared: object) -> tuple[type[Exception], ...]:
     """What a filter catches: as the class says that was named, or, with a test's own object in its place, its own."""
     metadata = own_metadata(declared, CatchMetadata) or own_metadata(type(one), CatchMetadata)
     return (Exception,) if metadata is None or not metadata.errors else metadata.errors
+
+
+def _check_items(decorator: str, items: Sequence[object]) -> None:
+    """Refuse a decorator without brackets, which gets what it stands on, and one that says nothing."""
+    what = "interceptors" if decorator == "@use_interceptors" else "filters"
+    if not items or any(inspect.isroutine(item) for item in items):
+        raise InvalidCallError(decorator, f"names classes or objects, in brackets: write {decorator}(Timing)", what)
 
 
 def _use(marked: Any, used: UsedInterceptors | UsedFilters) -> None:  # noqa: ANN401 -- a class or a method
