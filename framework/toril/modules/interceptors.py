@@ -144,8 +144,7 @@ def catch(*errors: type[Exception]) -> Callable[[MarkedT], MarkedT]:
 
     What a handler asks for by raising, a `DelayedError` say, is no error.
     """
-    given: tuple[object, ...] = errors  # untyped callers may write anything
-    if any(not isinstance(error, type) or not issubclass(error, Exception) for error in given):
+    if not all(_is_error(each) for each in errors):
         reason = "takes classes of exceptions, in brackets: write @catch(ValueError), or @catch() for all"
         raise InvalidCallError("@catch", reason, "errors")
 
@@ -217,6 +216,10 @@ def caught_by(one: object, declared: object) -> tuple[type[Exception], ...]:
     """What a filter catches: as the class says that was named, or, with a test's own object in its place, its own."""
     metadata = own_metadata(declared, CatchMetadata) or own_metadata(type(one), CatchMetadata)
     return (Exception,) if metadata is None or not metadata.errors else metadata.errors
+
+
+def _is_error(value: object) -> bool:  # untyped callers may write anything
+    return isinstance(value, type) and issubclass(value, Exception)
 
 
 def _check_items(decorator: str, items: Sequence[object]) -> None:
