@@ -109,6 +109,15 @@ async def test_a_page_is_filled_up_where_ids_without_a_job_stand(queue: Queue, b
 # ── one job ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def test_a_job_is_listed_once_even_if_its_id_stands_twice(queue: Queue, bench: Bench) -> None:
+    """A program of somebody's may have written it so, or a job moves on while one state after the other is read."""
+    await bench.add(3)
+    await bench.raw("RPUSH", queue.keys.state("wait"), "2")
+    await bench.raw("ZADD", queue.keys.state("completed"), 1, "3")
+    assert [job.id for job in await queue.get_waiting()] == ["2", "1", "3"]
+    assert [job.id for job in await queue.get_jobs(["waiting", "completed"], ascending=True)] == ["2", "1", "3"]
+
+
 async def test_a_job_tells_what_became_of_it(queue: Queue, bench: Bench) -> None:
     queue.register_payload("n", result=PayloadType[Any](int, "result"))
     job = await queue.add("n", {"a": 1}, attempts=2, job_id="j")

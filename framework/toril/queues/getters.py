@@ -104,7 +104,7 @@ class QueueGetters(Generic[DataT, ResultT]):
         jobs: list[Job[DataT, ResultT]] = []
         for state in _checked(states):
             jobs += await self._list(state, start, end, ascending=ascending)
-        return jobs
+        return list({job.id: job for job in jobs}.values())
 
     async def get_waiting(self, start: int = 0, end: int = -1) -> list[Job[DataT, ResultT]]:
         """Waiting jobs, the one that runs first in front."""
@@ -204,19 +204,19 @@ class QueueGetters(Generic[DataT, ResultT]):
         return (await self.get_job_counts(state))[state]
 
     async def _list(self, state: JobState, start: int, end: int, *, ascending: bool | None = None) -> list[Job[DataT, ResultT]]:
-        """A page of one state. Ids whose job is gone (removed this instant, or by hand) are left out, and their places filled."""
+        """A page of one state, each job once. Ids whose job is gone (removed this instant, or by hand) are left out; others follow."""
         oldest_first = state not in NEWEST_FIRST if ascending is None else ascending
         commands = await self._use()
-        records: list[JobRecord] = []
+        records: dict[str, JobRecord] = {}
         for _ in range(_MOST_REFILLS):
-            ids = await commands.list_ids(state_key(state), start, end, ascending=oldest_first)
+            ids = list(dict.fromkeys(await commands.list_ids(state_key(state), start, end, ascending=oldest_first)))
             found = [record for record in await commands.find_jobs(ids) if record is not None]
-            records += found
+            records |= {record.job_id: record for record in found}
             missing = len(ids) - len(found)
             if not missing or end < 0 or start < 0:
                 break
             start, end = end + 1, end + missing
-        return [self._job(record) for record in records]
+        return [self._job(record) for record in records.values()]
 
     async def _use(self) -> QueueCommands:
         raise NotImplementedError
