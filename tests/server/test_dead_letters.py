@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from typing_extensions import Unpack
@@ -13,7 +14,15 @@ from tests.bench import T0
 from tests.proxy import Cut, Proxy, is_script, nth
 from toril import Job, JobOptions, Queue, QueueModule, QueueOptions, Worker, WorkerOptions, fixed, process, processor
 from toril.di import GraphErrors
-from toril.errors import DeadLetterError, InvalidOptionError, JobNotFoundError, LetterRefusedError, LockLostError, UnrecoverableError
+from toril.errors import (
+    DeadLetterError,
+    InvalidCallError,
+    InvalidOptionError,
+    JobNotFoundError,
+    LetterRefusedError,
+    LockLostError,
+    UnrecoverableError,
+)
 from toril.modules.errors import UnregisteredDeadLetterError
 from toril.queues.options import JobOptionFields
 from toril.testing import FakeClock, Test, eventually
@@ -505,3 +514,20 @@ async def test_a_replaying_process_that_dies_leaves_the_letter_or_the_job(
 
 async def _is_gone(letters: Queue, letter_id: str) -> None:
     assert await letters.find_job(letter_id) is None
+
+
+async def test_who_asks_the_wrong_queue_for_its_letters_is_told_where_they_are(emails: Queue, caplog: pytest.LogCaptureFixture) -> None:
+    await emails.add("n", attempts=1)
+    async with Worker(emails, fail) as worker:
+        await worker.wait_until_idle()
+    assert await emails.dead_letters.list() == []
+    assert "those about its own jobs go to another queue=emails to=dead-letter" in caplog.text
+
+
+async def test_arguments_that_need_their_name_are_told_so(emails: Queue) -> None:
+    job = await emails.add("n")
+    untyped: Any = job, emails
+    with pytest.raises(InvalidCallError, match=r"Job\.result takes no arguments without a name"):
+        await untyped[0].result("5s")
+    with pytest.raises(InvalidCallError, match=r"Queue\.clean takes 1 argument without a name"):
+        await untyped[1].clean("5s", "completed")

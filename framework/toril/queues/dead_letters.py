@@ -22,12 +22,15 @@ from toril.errors import DeadLetterError, InvalidOptionError, JobNotFoundError
 from toril.queues.job import Job
 from toril.queues.option_values import moment
 from toril.queues.states import PENDING_STATES, STATES, JobState, state_key
+from toril.telemetry.logs import get_logger
 from toril.wire.codec import from_json_or, to_json
 from toril.wire.jobs import NewJob
 from toril.wire.keys import QueueKeys
 
 if TYPE_CHECKING:
     from toril.queues.queue import Queue
+
+log = get_logger(__name__)
 
 FAILED_JOB: Final = "failed-job"
 """The name of all dead letters."""
@@ -79,6 +82,10 @@ class DeadLetters:
             queue: only those that come from this queue, of the page.
         """
         jobs = await self._queue.get_jobs(PENDING_STATES, start, end, ascending=True)
+        if not jobs and (elsewhere := self._queue.letters) is not None:
+            log.warning(
+                "no dead letter is in this queue: those about its own jobs go to another", queue=self._queue.name, to=elsewhere.name
+            )
         letters = [letter for job in jobs if (letter := read_letter(job)) is not None]
         return [letter for letter in letters if queue is None or letter.queue == queue]
 

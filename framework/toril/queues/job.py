@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, cast
 
 from typing_extensions import TypeVar
 
+from toril.calls import explained
 from toril.durations import Duration, to_ms
 from toril.errors import InvalidOptionError, JobNotFoundError, LockLostError
 from toril.queues.children import JobChildren
@@ -363,6 +364,7 @@ class Job(JobChildren, Generic[DataT, ResultT]):
         """Remove the job, as `Queue.remove` does."""
         return await self.queue.remove(self.id)
 
+    @explained("Job.result")
     async def result(self, *, timeout: Duration) -> ResultT:
         """Wait until the job has ended, and return what its handler returned.
 

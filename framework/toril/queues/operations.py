@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+from toril.calls import explained
 from toril.clock import Clock
 from toril.durations import Duration, to_ms
 from toril.errors import JobNotFoundError
@@ -107,6 +108,7 @@ class QueueOperations:
         await self.pause()
         await (await self._use()).obliterate(force=force)
 
+    @explained("Queue.clean")
     async def clean(self, grace: Duration, *, limit: int | None = None, state: JobState = "completed") -> list[str]:
         """Remove jobs of one state that are older than `grace`; their ids.
 

@@ -34,6 +34,7 @@ from toril.queues.job import Job
 from toril.queues.listeners import EventSource, Listeners
 from toril.queues.queue import Queue
 from toril.telemetry.logs import get_logger
+from toril.units import format_ms
 from toril.wire.commands import QueueCommands
 from toril.wire.connection import Connection, Server
 from toril.wire.line import ReplyLostError
@@ -303,13 +304,20 @@ class Worker(EventSource):
         attempts = self._attempts
         attempts.is_stopping = True
         if attempts.unended and not self._is_forced:
-            log.info("stopping: running jobs may end", queue=self.queue.name, running=attempts.unended)
+            log.info(
+                "stopping: running jobs may end; who stops it again (a second Ctrl-C) puts them back at once",
+                queue=self.queue.name,
+                running=attempts.unended,
+                at_most=format_ms(self.options.shutdown_timeout_ms),
+            )
             await self._wait_until(lambda: not attempts.unended or self._is_forced, self.options.shutdown_timeout_ms)
         # A turn that was under way may claim jobs meanwhile; those that were told already are not told twice.
         while True:
             told = attempts.uncancelled
             for running in told:
                 running.cancel(CancelReason.STOP)
+            if told:
+                log.info("stopping: what still runs is cancelled, and put back", queue=self.queue.name, jobs=len(told))
             if told:
                 await self._wait_until(lambda: not attempts.unended or bool(attempts.uncancelled), CANCEL_TIMEOUT_MS)
             if not attempts.uncancelled and (not await self._write_outcomes(lanes) or not attempts.uncancelled):
