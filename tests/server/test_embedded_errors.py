@@ -190,7 +190,7 @@ def test_the_error_travels_between_processes() -> None:
     error = EmbeddedServerError("/srv/app/var/valkey", "the folder holds other files", "Set TORIL_EMBEDDED_DIR.")
     again = pickle.loads(pickle.dumps(error))
     assert (again.address, again.reason, again.fix) == (error.address, error.reason, error.fix)
-    assert str(again) == "embedded server (/srv/app/var/valkey): the folder holds other files. Set TORIL_EMBEDDED_DIR."
+    assert str(again) == "embedded server (/srv/app/var/valkey): the folder holds other files. Set TORIL_EMBEDDED_DIR"
 
 
 @pytest.mark.parametrize("marker", ["pyproject.toml", ".git"])

@@ -143,7 +143,10 @@ async def test_a_rate_limit_is_over_when_its_time_is() -> None:
         await t.drain("left")
         assert t.get(Log).lines == ["0 0", "0 1"]  # the others can't run at this moment
         await t.advance("1m")
-        assert t.get(Log).lines[2:] == ["10 2", "10 3", "20 4"]
+        ran = [line.split() for line in t.get(Log).lines[2:]]
+        assert [name for _, name in ran] == ["2", "3", "4"]
+        # The limit is a key's time to live, of which some is over by the server's own clock before anybody asks.
+        assert [10 * round(int(seconds) / 10) for seconds, _ in ran] == [10, 10, 20]
 
 
 @pytest.mark.parametrize("name", ["sleeps", "naps"])
