@@ -38,6 +38,7 @@ ALLOWED: Final = {
         "`obliterate` leaves nothing behind. Node leaves the rate limit's counter, and the jobs that wait for children (these are "
         "removed by hand before it, on both sides)."
     ),
+    "a tree with a child that is gone": ("getFlow raises a TypeError where a child has ended and was removed; we leave the child out"),
     "no parent to drop": (
         "Taking a job that has no parent away from its parent is answered with False. Node raises an error that names a parent `undefined`."
     ),
@@ -135,6 +136,8 @@ class World:
             self.allowed["no parent to drop"] += 1
         elif operation == "upsert_scheduler" and node == {"value": None} and ours.get("error") == "InvalidOptionError: end":
             self.allowed["a scheduler without a run"] += 1
+        elif operation == "look" and "Cannot destructure property 'job'" in str(node.get("error")) and "value" in ours:
+            self.allowed["a tree with a child that is gone"] += 1
         elif (difference := _answers_differ(node, ours)) is not None:
             raise Difference(f"{told}\n  {difference}")
         self._note_refusals(operation, args, ours)
