@@ -97,6 +97,16 @@ def graph(
     sys.exit(run_graph(module, mermaid))
 
 
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(help="Where to write it; its last part is the project's name, as in mail-service.")],
+) -> None:
+    """Write a small application that runs: a module with a typed job, its processor and service, tests, a Makefile."""
+    from toril.cli.new import run_new
+
+    sys.exit(run_new(folder))
+
+
 def _split(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
