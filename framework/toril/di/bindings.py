@@ -61,6 +61,8 @@ class Binding:
     is_override: bool = False
     is_hidden: bool = False
     """Stands for something that no module lists: a list under construction, a handler's parameters."""
+    is_list: bool = False
+    """Makes the list of what stands under a `ManyToken`, for one who asks for it."""
     alias_of: Binding | None = None
     edges: tuple[Edge, ...] = ()
     needs_job: bool = False
@@ -112,7 +114,7 @@ class Binding:
     @property
     def is_fixed_list(self) -> bool:
         """Whether it makes a list of things that stay."""
-        return self.is_hidden and self.scope is Scope.TRANSIENT and self.has_fixed_parts
+        return self.is_list and self.has_fixed_parts
 
     @property
     def has_hooks(self) -> bool:
@@ -124,9 +126,10 @@ class Binding:
         """Whether it is only a second name."""
         return isinstance(self.provider, AliasProvider)
 
-    @property
-    def inquirer(self) -> object:
-        """What a transient dependency of it is told as INQUIRER."""
+    def inquirer_for(self, asking: object) -> object:
+        """What a transient dependency of it is told as INQUIRER: its class, or of a list who was `asking` for the list."""
+        if self.is_list:
+            return asking
         provider = self.provider
         return provider.factory if isinstance(provider, FactoryProvider) else self.cls
 

@@ -143,7 +143,7 @@ class Containers:
         if target.scope is not Scope.TRANSIENT:
             return self._provider_of[target]
         if target not in self._needs_us:
-            return self._factory(target, binding.inquirer)
+            return self._factory(target, binding.inquirer_for(inquirer))
         slot: providers.Dependency[Any] = providers.Dependency()
         self.sites.setdefault(binding, []).append((edge, slot))
         return slot

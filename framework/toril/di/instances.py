@@ -176,7 +176,7 @@ class Instances:
 
     async def _make_transient(self, edge: Edge, consumer: Binding) -> object:
         assert edge.target is not None  # only such edges have a site
-        plan = compile_plan(edge.target, self, tracked=False, inquirer=consumer.inquirer)
+        plan = compile_plan(edge.target, self, tracked=False, inquirer=consumer.inquirer_for(None))
         forget_plan(plan)
         made = plan.build(None, self.closers) if plan.kind is PlanKind.TEARDOWN else plan.build(None)
         return made if plan.kind is PlanKind.SYNC else await made

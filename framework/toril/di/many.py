@@ -46,7 +46,7 @@ def collector(token: ManyToken[Any], node: Node, members: Sequence[Binding]) -> 
     """A transient binding that makes the list: each who asks gets one of its own, so nobody can change another's."""
     name = f"list[{token_name(token)}]"
     provider = FactoryProvider(token=Token[object](name), factory=_as_list, inject=(), scope=Scope.TRANSIENT, place=node.place)
-    binding = Binding(provider.token, node, provider, Scope.TRANSIENT, Scope.TRANSIENT, is_hidden=True)
+    binding = Binding(provider.token, node, provider, Scope.TRANSIENT, Scope.TRANSIENT, is_hidden=True, is_list=True)
     binding.edges = tuple(Edge(_dependency(number, member), EdgeKind.BINDING, member) for number, member in enumerate(members))
     return binding
 

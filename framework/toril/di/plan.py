@@ -233,7 +233,7 @@ class _Writer:
             while frame.position < len(edges):
                 edge = edges[frame.position]
                 if _is_transient_site(edge) and edge.target is not None:
-                    frames.append(_Frame(edge.target, frame.binding.inquirer))
+                    frames.append(_Frame(edge.target, frame.binding.inquirer_for(frame.inquirer)))
                     break
                 self._add_argument(frame, self._argument(edge, frame))
             else:

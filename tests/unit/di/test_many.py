@@ -43,6 +43,7 @@ class Disk(Check): ...
 
 CHECKS = ManyToken[Check]("CHECKS")
 NUMBERS = ManyToken[int]("NUMBERS")
+NAMED = ManyToken["Named"]("NAMED")
 EVERYWHERE = ManyToken[int]("EVERYWHERE", everywhere=True)
 
 
@@ -156,6 +157,39 @@ async def test_transient_ones_are_made_for_each_list() -> None:
 
     async with context_of(provide(CHECKS, use_class=New), Health, provide("other", use_class=Health)) as ctx:
         assert ctx.get(Health).checks[0] is not ctx.get("other").checks[0]
+
+
+class Named:
+    def __init__(self, inquirer: Annotated[object, Inject(INQUIRER)]) -> None:
+        self.inquirer = inquirer
+
+
+async def named(inquirer: Annotated[object, Inject(INQUIRER)]) -> Named:
+    return Named(inquirer)
+
+
+class Asks:
+    def __init__(self, named: Annotated[list[Named], Inject(NAMED)]) -> None:
+        self.inquirers = [each.inquirer for each in named]
+
+
+class AsksInJob(Asks):
+    def __init__(self, named: Annotated[list[Named], Inject(NAMED)], job: JobRef) -> None:
+        super().__init__(named)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_transient_ones_know_who_asked_for_the_list(is_async: bool) -> None:
+    by_factory, by_class = provide(NAMED, use_factory=named, scope=Scope.TRANSIENT), provide(NAMED, use_class=Named, scope=Scope.TRANSIENT)
+    one = by_factory if is_async else by_class
+    async with context_of(one, one, Asks, AsksInJob) as ctx:
+        assert ctx.get(Asks).inquirers == [Asks]
+        async with ctx.job_scope("job") as scope:
+            assert (await scope.resolve(AsksInJob)).inquirers == [AsksInJob]
+        assert (await ctx.select(ctx.graph.root.module).create(AsksAgain)).inquirers == [AsksAgain]
+
+
+class AsksAgain(Asks): ...
 
 
 async def test_get_of_several_says_how_to_get_them() -> None:
