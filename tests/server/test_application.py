@@ -134,7 +134,7 @@ async def create(module: DynamicModule, **options: Any) -> Application:  # noqa:
 # ── order ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_steps_of_a_life_come_in_order(root: Root) -> None:
+async def test_row_18_the_steps_of_a_life_come_in_order(root: Root) -> None:
     app = await create(root(RESOURCE, Hooks, Images))
     notes = app.get(Notes)
     states = [app.state]

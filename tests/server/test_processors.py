@@ -265,7 +265,7 @@ class WithSession:
 SESSION = provide(Session, use_factory=session, scope=Scope.JOB)
 
 
-async def test_a_resource_of_an_attempt_is_committed_before_the_job_is_finished_and_a_listener_gets_its_own() -> None:
+async def test_row_11_a_resource_of_an_attempt_is_committed_before_the_job_is_finished_and_a_listener_gets_its_own() -> None:
     async with await compiled(WithSession, SESSION) as t:
         job = await t.queue("images").add("good", {})
         await t.drain()

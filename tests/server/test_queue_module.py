@@ -83,7 +83,7 @@ async def test_several_queues_are_registered_at_once_by_name_and_by_options() ->
         assert t.queue("mails").keep_failed == KeepJobs(count=50)
 
 
-async def test_modules_that_register_the_same_queue_share_one_object() -> None:
+async def test_row_14_modules_that_register_the_same_queue_share_one_object() -> None:
     class First:
         def __init__(self, images: Annotated[Queue, InjectQueue("images")]) -> None:
             self.images = images

@@ -231,7 +231,9 @@ class PerRun:
         self.runs.append("ran")
 
 
-async def test_a_job_scoped_class_is_made_for_each_run_and_its_logger_knows_no_job(runs: Runs, caplog: pytest.LogCaptureFixture) -> None:
+async def test_row_11_a_job_scoped_class_is_made_for_each_run_and_its_logger_knows_no_job(
+    runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
     providers = [PerRun, provide(Runs, use_value=runs), provide(Session, use_factory=session, scope=Scope.JOB)]
     builder = Test.create_testing_module(imports=[ScheduleModule.for_root()], providers=providers)
     async with await builder.compile() as t:

@@ -247,7 +247,7 @@ def test_contradictions_within_one_registration_are_found_too() -> None:
     assert "queue a" in only(ConflictingModules, imports=[twice]).key
 
 
-def test_a_second_for_root_with_other_options_is_refused() -> None:
+def test_row_14_a_second_for_root_with_other_options_is_refused() -> None:
     error = only(ConflictingModules, imports=[QueueModule.for_root(prefix="a"), QueueModule.for_root(prefix="b")])
     assert "for_root" in error.key
     graph_of(root(imports=[QueueModule.for_root(prefix="a"), QueueModule.for_root(prefix="a")]))

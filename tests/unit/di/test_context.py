@@ -69,7 +69,7 @@ async def test_what_nobody_provides_is_not_found_with_what_is_near() -> None:
             await ctx.resolve(EmailServise)
 
 
-async def test_what_several_modules_provide_is_ambiguous_and_names_them() -> None:
+async def test_row_05_what_several_modules_provide_is_ambiguous_and_names_them() -> None:
     ctx = context_of(Mailer, imports=[EmailModule])
     async with ctx:
         with pytest.raises(AmbiguousToken) as caught:

@@ -76,7 +76,7 @@ class Child:
         self.parent_was_ready = hasattr(parent, "child")
 
 
-async def test_a_forward_ref_on_one_side_keeps_identity() -> None:
+async def test_row_12_a_forward_ref_on_one_side_keeps_identity() -> None:
     async with context_of(Parent, Child) as ctx:
         parent, child = ctx.get(Parent), ctx.get(Child)
         assert parent.child is child
@@ -170,7 +170,7 @@ class LazyChild:
             self.too_early = exc
 
 
-async def test_lazy_breaks_a_cycle_and_says_when_it_is_asked_too_early() -> None:
+async def test_row_12_lazy_breaks_a_cycle_and_says_when_it_is_asked_too_early() -> None:
     async with context_of(LazyParent, LazyChild) as ctx:
         child = ctx.get(LazyChild)
         assert child.parent.get() is ctx.get(LazyParent) is await child.parent.resolve()

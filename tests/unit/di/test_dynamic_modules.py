@@ -24,7 +24,7 @@ class UsesLimit:
         self.limit = limit
 
 
-async def test_one_key_means_one_module() -> None:
+async def test_row_14_one_key_means_one_module() -> None:
     @module(imports=[LimitModule.register(3)], providers=[UsesLimit])
     class First: ...
 
@@ -34,7 +34,7 @@ async def test_one_key_means_one_module() -> None:
         assert ctx.get(UsesLimit).limit == 3
 
 
-def test_one_key_with_other_options_is_an_error_that_names_both() -> None:
+def test_row_14_one_key_with_other_options_is_an_error_that_names_both() -> None:
     @module(imports=[LimitModule.register(3)])
     class First: ...
 
@@ -45,7 +45,7 @@ def test_one_key_with_other_options_is_an_error_that_names_both() -> None:
     assert error.first != error.second
 
 
-def test_without_a_key_each_object_is_a_module_of_its_own() -> None:
+def test_row_14_without_a_key_each_object_is_a_module_of_its_own() -> None:
     one, two = LimitModule.register(3, key=None), LimitModule.register(3, key=None)
     graph = build_graph(app(imports=[one, two, one]))
     assert [node.dynamic for node in graph.nodes[1:]] == [one, two]

@@ -66,7 +66,7 @@ class Strict:
     def __init__(self, log: JobLog) -> None: ...
 
 
-def test_every_problem_of_a_graph_is_reported_at_once_before_anything_is_created() -> None:
+def test_row_21_every_problem_of_a_graph_is_reported_at_once_before_anything_is_created() -> None:
     @module(providers=[Dep, NeedsQueue, Loop1, Loop2, JobLog, Strict], exports=["zz"])
     class OrdersModule: ...
 

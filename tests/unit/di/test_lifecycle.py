@@ -66,7 +66,7 @@ def test_the_protocols_fit_classes_with_the_methods() -> None:
     assert not isinstance(object(), OnModuleInit)
 
 
-async def test_hooks_run_dependencies_first_at_start_and_in_reverse_at_stop() -> None:
+async def test_row_16_hooks_run_dependencies_first_at_start_and_in_reverse_at_stop() -> None:
     async def pool(b: B) -> AsyncIterator[str]:
         LOG.append("pool opened")
         yield "pool"
@@ -163,7 +163,7 @@ async def test_an_alias_gets_no_hooks_and_one_value_under_two_tokens_gets_them_o
         assert LOG == ["A.init", "A.bootstrap"]
 
 
-async def test_transient_and_job_scoped_instances_get_no_hooks() -> None:
+async def test_row_17_transient_and_job_scoped_instances_get_no_hooks() -> None:
     @injectable(scope=Scope.TRANSIENT)
     class Brief(Hooked): ...
 

@@ -227,7 +227,7 @@ class Report:
         self.mailer, self.numbers, self.module_ref = mailer, numbers, module_ref
 
 
-async def test_create_makes_a_class_as_if_the_module_provided_it_each_time_anew() -> None:
+async def test_row_19_create_makes_a_class_as_if_the_module_provided_it_each_time_anew() -> None:
     async with context_of(Mailer, provide(NUMBERS, use_value=1)) as ctx:
         module_ref = ctx.select(ctx.graph.root.module)
         one, two = await module_ref.create(Report), await module_ref.create(Report)

@@ -90,7 +90,7 @@ async def test_an_override_ends_the_job_scope_of_what_it_replaces() -> None:
     assert {binding.scope for binding in graph.bindings} == {Scope.SINGLETON}
 
 
-def test_an_unknown_override_is_an_error_with_what_is_near() -> None:
+def test_row_20_an_unknown_override_is_an_error_with_what_is_near() -> None:
     class Mailr: ...
 
     error = only_error(
@@ -108,7 +108,7 @@ class Real: ...
 class Fake: ...
 
 
-async def test_a_module_is_replaced_wherever_it_is_imported_or_exported() -> None:
+async def test_row_19_a_module_is_replaced_wherever_it_is_imported_or_exported() -> None:
     @module(imports=[Real], exports=[Real])
     class Between: ...
 
@@ -125,7 +125,7 @@ async def test_a_dynamic_module_is_replaced_by_its_class_or_by_itself() -> None:
         assert [node.name for node in graph.nodes] == ["AppModule", "Fake"]
 
 
-def test_an_unknown_module_override_is_an_error() -> None:
+def test_row_20_an_unknown_module_override_is_an_error() -> None:
     @module()
     class Reel: ...
 
@@ -133,7 +133,7 @@ def test_an_unknown_module_override_is_an_error() -> None:
     assert (error.target, error.kind, error.near) == ("Reel", "module", ("Real",))
 
 
-async def test_a_mocker_is_asked_once_for_each_token_that_is_missing() -> None:
+async def test_row_19_a_mocker_is_asked_once_for_each_token_that_is_missing() -> None:
     asked: list[object] = []
 
     def mocker(token: object) -> object:

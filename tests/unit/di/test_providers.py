@@ -141,7 +141,7 @@ async def test_an_inherited_generic_constructor_is_read_with_what_the_base_was_g
         assert ctx.get(UserRepo).store is ctx.get(Store[User])
 
 
-async def test_an_alias_is_the_same_object_under_a_second_token() -> None:
+async def test_row_08_an_alias_is_the_same_object_under_a_second_token() -> None:
     async with context_of(Smtp, provide(Sender, use_existing=Smtp), provide("sender", use_existing=Sender)) as ctx:
         assert ctx.get(Sender) is ctx.get(Smtp) is ctx.get("sender")
 
@@ -159,7 +159,7 @@ def test_an_alias_of_nothing_is_unresolved() -> None:
     assert (error.consumer, error.parameters) == ("alias 'a'", ("use_existing: Smtp",))
 
 
-async def test_a_factory_gets_its_dependencies_by_its_annotations() -> None:
+async def test_row_08_a_factory_gets_its_dependencies_by_its_annotations() -> None:
     def make(smtp: Smtp, *, count: Annotated[int, Inject(COUNT)]) -> tuple[Smtp, int]:
         return smtp, count
 
@@ -181,7 +181,7 @@ def test_inject_must_fit_the_factory() -> None:
     assert "entry [0] of `inject`, 3, is no token" in error.reason
 
 
-async def test_all_kinds_of_factories_are_recognised_by_how_they_are_written() -> None:
+async def test_row_09_all_kinds_of_factories_are_recognised_by_how_they_are_written() -> None:
     log: list[str] = []
 
     async def coroutine() -> str:
@@ -218,7 +218,7 @@ async def test_arguments_that_a_partial_gives_are_not_injected() -> None:
         assert ctx.get("n") == 7
 
 
-async def test_generators_are_closed_in_reverse_also_when_the_link_is_indirect() -> None:
+async def test_row_09_generators_are_closed_in_reverse_also_when_the_link_is_indirect() -> None:
     log: list[str] = []
 
     class Pool: ...

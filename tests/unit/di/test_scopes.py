@@ -55,11 +55,11 @@ class Named:
         self.inquirer = inquirer
 
 
-def test_request_is_another_word_for_job() -> None:
+def test_row_10_request_is_another_word_for_job() -> None:
     assert Scope["REQUEST"] is Scope.JOB
 
 
-async def test_everything_in_one_job_shares_its_instances_and_other_jobs_have_their_own() -> None:
+async def test_row_10_everything_in_one_job_shares_its_instances_and_other_jobs_have_their_own() -> None:
     class Handler:
         def __init__(self, log: JobLog, bubbles: Bubbles) -> None:
             self.log, self.bubbles = log, bubbles
@@ -76,7 +76,7 @@ async def test_everything_in_one_job_shares_its_instances_and_other_jobs_have_th
         assert two.log is not one.log
 
 
-def test_what_depends_on_the_job_becomes_job_scoped_itself() -> None:
+def test_row_11_what_depends_on_the_job_becomes_job_scoped_itself() -> None:
     graph = build_graph(app(providers=[JobLog, Bubbles]))
     assert [binding.scope for binding in graph.bindings] == [Scope.JOB, Scope.JOB, Scope.SINGLETON]
 
@@ -92,7 +92,7 @@ class WithHook:
     async def on_module_init(self) -> None: ...
 
 
-def test_a_promised_singleton_that_needs_the_job_is_captive() -> None:
+def test_row_11_a_promised_singleton_that_needs_the_job_is_captive() -> None:
     error = only_error(app(providers=[JobLog, Bubbles, Strict]), CaptiveDependency)
     assert (error.captor, error.module, error.chain) == ("Strict", "AppModule", ("Strict", "Bubbles", "JobLog", "JobRef"))
     assert error.reason == "it is declared singleton"
@@ -100,12 +100,12 @@ def test_a_promised_singleton_that_needs_the_job_is_captive() -> None:
     assert "(Strict -> Bubbles -> JobLog -> JobRef), but it is declared singleton. Make it job-scoped" in str(error)
 
 
-def test_a_singleton_with_hooks_that_needs_the_job_is_captive() -> None:
+def test_row_11_a_singleton_with_hooks_that_needs_the_job_is_captive() -> None:
     error = only_error(app(providers=[JobLog, WithHook]), CaptiveDependency)
     assert error.reason == "it has lifecycle hooks (on_module_init), which run once for the application"
 
 
-def test_a_modules_class_that_needs_the_job_is_captive() -> None:
+def test_row_11_a_modules_class_that_needs_the_job_is_captive() -> None:
     @module(providers=[JobLog])
     class Root:
         def __init__(self, log: JobLog) -> None: ...
@@ -150,7 +150,7 @@ async def test_lazy_reaches_the_current_jobs_instance_from_a_singleton() -> None
             assert monitor.job.get() == "J"
 
 
-async def test_transient_means_a_new_one_for_each_who_asks() -> None:
+async def test_row_10_transient_means_a_new_one_for_each_who_asks() -> None:
     class First:
         def __init__(self, named: Named) -> None:
             self.named = named
@@ -443,7 +443,7 @@ def test_job_chain_tells_how_the_job_is_needed() -> None:
     assert [step.name for step in graph.job_chain(binding)] == ["Bubbles", "JobLog"]
 
 
-async def test_module_ref_resolves_the_current_jobs_instance() -> None:
+async def test_row_19_module_ref_resolves_the_current_jobs_instance() -> None:
     class Handler:
         def __init__(self, log: JobLog, ref: ModuleRef) -> None:
             self.log, self.ref = log, ref

@@ -55,7 +55,7 @@ def test_optional_annotated_and_lazy_nest_in_any_order() -> None:
     }
 
 
-def test_a_mark_may_stand_as_default_value() -> None:
+def test_row_06_a_mark_may_stand_as_default_value() -> None:
     def make(log: Log = Inject("log"), untyped=Inject("x")) -> None: ...  # type: ignore[no-untyped-def, assignment]  # noqa: B008  # pyright: ignore[reportMissingParameterType, reportArgumentType]  # as in Nest
 
     assert [(each.token, each.has_default) for each in dependencies(make)] == [("log", False), ("x", False)]
@@ -125,7 +125,7 @@ def test_a_builtin_type_is_no_token() -> None:
     )
 
 
-async def test_optional_gives_none_and_a_default_its_value_where_nothing_is_provided() -> None:
+async def test_row_07_optional_gives_none_and_a_default_its_value_where_nothing_is_provided() -> None:
     class Uses:
         def __init__(self, log: Log | None, count: int = 4, *, other: Annotated[object, Inject("o")] = "default") -> None:
             self.found = (log, count, other)

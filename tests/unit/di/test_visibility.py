@@ -39,12 +39,12 @@ class MailModule: ...
 class ClosedMailModule: ...
 
 
-async def test_an_exported_provider_is_visible_to_the_importing_module() -> None:
+async def test_row_01_an_exported_provider_is_visible_to_the_importing_module() -> None:
     async with ApplicationContext(build_graph(app(imports=[MailModule], providers=[NeedsMailer]))) as ctx:
         assert ctx.get(NeedsMailer).mailer is ctx.get(Mailer)
 
 
-def test_a_provider_that_is_not_exported_stays_inside_its_module() -> None:
+def test_row_01_a_provider_that_is_not_exported_stays_inside_its_module() -> None:
     error = only_error(app(imports=[ClosedMailModule], providers=[NeedsMailer]), UnresolvedDependency)
     assert (error.consumer, error.module, error.parameters, error.missing) == ("NeedsMailer", "AppModule", ("mailer: Mailer",), (0,))
     assert error.hints == ("Mailer is provided by ClosedMailModule, which does not export it: add it to the exports of ClosedMailModule.",)
@@ -79,7 +79,7 @@ def test_what_the_importing_module_provides_is_not_visible_in_the_imported_one()
     assert (error.module, error.path) == ("Inner", "AppModule -> Inner")
 
 
-async def test_exports_are_passed_on_through_any_number_of_modules() -> None:
+async def test_row_03_exports_are_passed_on_through_any_number_of_modules() -> None:
     @module(imports=[MailModule], exports=[MailModule])
     class First: ...
 
@@ -112,14 +112,14 @@ async def test_modules_may_pass_on_each_other() -> None:
         assert ctx.get(Both).mailer is ctx.get(Mailer)
 
 
-async def test_own_providers_win_over_imported_ones() -> None:
+async def test_row_03_own_providers_win_over_imported_ones() -> None:
     mine = Mailer()
     root = app(imports=[MailModule], providers=[provide(Mailer, use_value=mine), NeedsMailer])
     async with ApplicationContext(build_graph(root)) as ctx:
         assert ctx.get(NeedsMailer).mailer is mine
 
 
-async def test_the_first_of_two_imports_wins_with_a_warning() -> None:
+async def test_row_03_the_first_of_two_imports_wins_with_a_warning() -> None:
     @module(providers=[Mailer], exports=[Mailer])
     class OtherMail: ...
 
@@ -136,7 +136,7 @@ def test_the_same_provider_on_two_ways_is_no_reason_for_a_warning() -> None:
     assert build_graph(app(imports=[MailModule, Again], providers=[NeedsMailer])).warnings == []
 
 
-async def test_a_global_modules_exports_are_visible_everywhere() -> None:
+async def test_row_01_a_global_modules_exports_are_visible_everywhere() -> None:
     @global_module
     @module(providers=[Mailer, Audit], exports=[Mailer])
     class Everywhere: ...
@@ -153,7 +153,7 @@ async def test_a_global_modules_exports_are_visible_everywhere() -> None:
     assert only_error(app(imports=[Everywhere], providers=[NeedsAudit]), UnresolvedDependency).missing == (0,)
 
 
-async def test_an_import_wins_over_a_global_module() -> None:
+async def test_row_03_an_import_wins_over_a_global_module() -> None:
     @global_module
     @module(providers=[Mailer], exports=[Mailer])
     class Everywhere: ...
@@ -165,7 +165,7 @@ async def test_an_import_wins_over_a_global_module() -> None:
         assert ctx.get(NeedsMailer).mailer is ctx.select(MailModule).get(Mailer)
 
 
-async def test_one_class_in_two_modules_is_two_instances() -> None:
+async def test_row_04_one_class_in_two_modules_is_two_instances() -> None:
     @module(providers=[Mailer])
     class Other: ...
 
@@ -245,7 +245,7 @@ def test_what_is_no_module_is_refused_in_imports(entry: object, reason: str) -> 
     assert only_error(app(imports=[entry]), InvalidModule).reason == reason
 
 
-def test_a_coroutine_in_imports_is_refused_and_closed() -> None:
+def test_row_15_a_coroutine_in_imports_is_refused_and_closed() -> None:
     error = only_error(app(imports=[later_module()]), InvalidModule)
     assert "coroutine" in error.reason
     assert "_async" in error.hint
@@ -289,7 +289,7 @@ def test_the_root_must_be_a_module() -> None:
     assert error.module == "Mailer"
 
 
-def test_modules_that_import_each_other_are_scanned_once() -> None:
+def test_row_13_modules_that_import_each_other_are_scanned_once() -> None:
     @module(imports=[forward_ref(lambda: Second)])
     class First: ...
 
