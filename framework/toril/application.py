@@ -58,6 +58,8 @@ DEFAULT_CONNECT_TIMEOUT: Final = "30s"
 
 DEFAULT_SHUTDOWN_TIMEOUT: Final = "25s"
 
+_ADDS_ONLY: Final[tuple[Role, ...]] = ("producer",)
+
 
 class ApplicationState(Enum):
     """Where an application is in its life."""
@@ -128,11 +130,29 @@ class WorkerFactory:
             raise
         return app
 
+    @staticmethod
+    @creates
+    async def create_application_context(
+        root: type | DynamicModule,
+        *,
+        overrides: Overrides = NO_OVERRIDES,
+        connect_timeout: Duration | None = None,
+    ) -> Application:
+        """Start an application's modules without its workers: for scripts, commands, and services that only add jobs.
+
+        `async with WorkerFactory.create_application_context(AppModule) as app:` stops it at the end of the block; after
+        `app = await …`, which returns when all hooks of starting have run, it is up to you: `await app.stop()`.
+        It is `create(AppModule, roles=["producer"])`, started. Arguments and errors are those of `create`, and what hooks raise.
+        """
+        app = await WorkerFactory.create(root, overrides=overrides, roles=_ADDS_ONLY, connect_timeout=connect_timeout)
+        return await app.start()
+
 
 class Application:
     """A created application. `WorkerFactory.create` makes it.
 
     `await app.run()` runs it until a signal comes; `async with WorkerFactory.create(AppModule) as app:` runs it for the block.
+    `app.ctx` is the container's view of it: `app.ctx.select(EmailModule)`, `app.ctx.resolve(…)`, `app.ctx.container`.
     """
 
     def __init__(self, ctx: ApplicationContext, roles: Collection[Role] = ROLES) -> None:
@@ -243,7 +263,7 @@ class Application:
             raise failure
 
     async def __aenter__(self) -> Self:
-        return await self.start()
+        return self if self._state is ApplicationState.RUNNING else await self.start()
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         failure = await self._end()
