@@ -1,7 +1,6 @@
 """Only dispatches: each command lives in a file of its own, and the framework is imported inside commands, so `--help` is quick.
 
-Exit codes: 0 all went well, a stop by a signal included · 1 it failed while running · 2 wrong usage, settings or modules ·
-3 the server can't be used · 4 handlers would not end at stop · 130 Ctrl-C while modules were still being imported.
+Help is plain text: what draws it in boxes would take longer to import than all the rest. `exit_codes.py` tells how commands end.
 """
 
 from __future__ import annotations
@@ -13,13 +12,18 @@ from typing import Annotated
 
 import typer
 
+from toril.cli.groups.queues import queues as queue_group
+
 app = typer.Typer(
     name="toril",
     help="Workers for queues on BullMQ's Redis protocol.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
+
+for group in (queue_group,):
+    app.add_typer(group)
 
 
 def _print_version(wanted: bool) -> None:

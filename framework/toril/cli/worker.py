@@ -8,23 +8,19 @@ import logging
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Coroutine
-from typing import Any, NoReturn, Protocol, cast
-
-from rich.console import Console
+from typing import Any, NoReturn, Protocol
 
 from toril.application import Application, WorkerFactory
 from toril.cli import exit_codes
 from toril.cli.loading import load_module
+from toril.cli.reporting import report
 from toril.cli.worker_command import WorkerCommand
-from toril.errors import ConfigurationError, InvalidRedisUrlError, ServerError, TorilError
 from toril.modules.connections import find
 from toril.modules.decorators import ProcessorFields
 from toril.modules.roles import check_roles
 from toril.modules.settings import TorilSettings
 from toril.telemetry.logs import configure_logging, get_logger
-from toril.telemetry.redaction import redact_text, redact_traceback
 
 log = get_logger(__name__)
 
@@ -49,7 +45,7 @@ def run_worker(command: WorkerCommand, progress: Progress | None = None) -> int:
     except KeyboardInterrupt:  # while modules were imported: nothing has begun
         return exit_codes.INTERRUPTED
     except Exception as error:  # noqa: BLE001 -- the end of the program
-        return _report(error, show_traceback=command.debug)
+        return report(error, show_traceback=command.debug)
     return 0
 
 
@@ -81,7 +77,7 @@ async def _run(module: type, command: WorkerCommand, progress: Progress | None) 
     except Exception as error:
         if not app.left_behind:
             raise
-        code = _report(error, show_traceback=command.debug)
+        code = report(error, show_traceback=command.debug)
     if app.left_behind:
         _leave(code)
 
@@ -136,30 +132,3 @@ def _run_loop(main: Coroutine[Any, Any, None]) -> None:
         import uvloop
 
         uvloop.run(main)
-
-
-def _report(error: Exception, *, show_traceback: bool) -> int:
-    """Everything that went wrong: our own errors in words, whose traceback says no more; others with it. No secrets in either."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-    causes = _leaves(error)
-    is_ours = all(isinstance(cause, TorilError) for cause in causes)
-    for cause in causes:
-        # An address comes from outside: which of our providers read it says nothing.
-        notes: list[str] = [] if isinstance(cause, InvalidRedisUrlError) else getattr(cause, "__notes__", [])
-        words = str(cause) if isinstance(cause, TorilError) else f"{type(cause).__name__}: {cause}"
-        console.print("[bold red]error:[/]", end=" ")
-        console.print(redact_text("\n  ".join((words, *notes))), markup=False)
-    if show_traceback or not is_ours:
-        console.print(redact_traceback("".join(traceback.format_exception(error))), markup=False)
-    else:
-        console.print("[dim](--debug shows the traceback)[/]")
-    if any(isinstance(cause, ConfigurationError) for cause in causes):
-        return exit_codes.USAGE
-    return exit_codes.SERVER if any(isinstance(cause, ServerError) for cause in causes) else exit_codes.FAILED
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    inside = cast("tuple[BaseException, ...]", error.exceptions)
-    return [leaf for one in inside for leaf in _leaves(one)]

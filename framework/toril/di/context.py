@@ -20,7 +20,7 @@ each at most once, with other work between them, and a limit for each single ste
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
@@ -28,7 +28,7 @@ from toril.clock import Clock, SystemClock
 from toril.di.bindings import Binding
 from toril.di.containers import Containers, RootContainer
 from toril.di.errors import AmbiguousToken, NotFound, NotReady
-from toril.di.graph import Graph
+from toril.di.graph import Graph, with_needs
 from toril.di.instances import Instances, describe
 from toril.di.job_scope import JobScope
 from toril.di.lifecycle import Bound, ContextState, Hook, call_hook, close_generators, has_hook, run_all
@@ -153,19 +153,21 @@ class ApplicationContext:
 
     # ── starting and stopping ─────────────────────────────────────────────────────────────────────────────────
 
-    async def create(self, *, limit_ms: int | None = None) -> None:
+    async def create(self, *, limit_ms: int | None = None, only: Iterable[Binding] | None = None) -> None:
         """Make all singletons, dependencies first. If one fails, what exists is stopped and closed, and the error comes out.
 
         Args:
             limit_ms: how long each async factory may take.
+            only: make these and what they need; asking for others raises NotReady.
         """
         self._expect("create()", ContextState.NEW)
         self._instances.state = ContextState.CREATING
         bound = Bound(self._clock, limit_ms)
         try:
             self._instances.containers = Containers(self.graph, self._instances)
+            wanted = None if only is None else with_needs(only)
             for binding in self.graph.order:
-                if binding.scope is Scope.SINGLETON:
+                if binding.scope is Scope.SINGLETON and (wanted is None or binding in wanted):
                     await self._instances.create(binding, self._instances.containers, bound)
         except BaseException as exc:
             await self._abandon(exc, limit_ms)

@@ -212,6 +212,20 @@ def _parameters_between(steps: Sequence[Binding]) -> list[str]:
     return names
 
 
+def with_needs(wanted: Iterable[Binding]) -> set[Binding]:
+    """These, and all that must exist before them, what they look up later included."""
+    found: set[Binding] = set()
+    rest = list(wanted)
+    while rest:
+        binding = rest.pop()
+        if binding in found:
+            continue
+        found.add(binding)
+        rest += [edge.target for edge in binding.edges if edge.target is not None]
+        rest += [binding.alias_of] if binding.alias_of is not None else []
+    return found
+
+
 # ── order ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -40,6 +40,11 @@ def prepare_queues(ctx: ApplicationContext) -> None:
     for producer in (one for one in producers if isinstance(one, FlowProducer)):  # else a test's own object in its place
         for queue in registered_queues(ctx):
             producer.use(queue)
+    link_dead_letters(ctx)
+
+
+def link_dead_letters(ctx: ApplicationContext) -> None:
+    """Tell the queues where letters about their failed jobs go. Raises what `prepare_queues` raises."""
     for binding in ctx.graph.bindings:
         if isinstance(binding.token, QueueOptionsToken):
             options: QueueOptions = ctx.instance_of(binding)

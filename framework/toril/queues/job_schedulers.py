@@ -233,6 +233,10 @@ class JobSchedulers:
         records = [(scheduler_id, next_ms, await commands.scheduler_record(scheduler_id)) for scheduler_id, next_ms in found]
         return [_scheduler(*each) for each in records if each[2]]
 
+    async def count(self) -> int:
+        """How many schedulers the queue has."""
+        return await (await self._commands()).count_schedulers()
+
     async def _commands(self) -> SchedulerCommands:
         await self._queue.open()
         return SchedulerCommands(self._queue.server, self._queue.keys)

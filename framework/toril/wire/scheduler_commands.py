@@ -121,6 +121,10 @@ class SchedulerCommands:
         reply: list[bytes] = await self._commands.call(command, self.keys.schedulers, start, end, "WITHSCORES", repeatable=True)
         return [(id_text(reply[i]), number_or(reply[i + 1], 0)) for i in range(0, len(reply), 2)]
 
+    async def count_schedulers(self) -> int:
+        """How many schedulers there are."""
+        return int(await self._commands.call("ZCARD", self.keys.schedulers, repeatable=True))
+
     async def scheduler_record(self, scheduler_id: str) -> dict[str, bytes]:
         """A scheduler's record by the names of wire §3.16.1; empty if there is none."""
         reply: list[bytes] = await self._commands.call("HGETALL", self.keys.scheduler(scheduler_id), repeatable=True)

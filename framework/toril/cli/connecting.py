@@ -1,0 +1,113 @@
+"""How a command reaches queues: through an application's module, or with no more than the address of a server.
+
+--app app.main:AppModule    its settings, prefixes, queues and where their dead letters go; nothing else of it is made
+--redis-url, --prefix       whatever queues the server holds under the prefix; else REDIS_URL, else the embedded server
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from toril.cli.common import CommonOptions
+from toril.cli.loading import load_module
+from toril.di import Graph
+from toril.errors import ConfigurationError, TorilError
+from toril.modules.queues_alone import application_queues
+from toril.queues.opening import open_server, prefix_or_default
+from toril.queues.queue import Queue
+from toril.spelling import near
+from toril.wire.connection import Server
+from toril.wire.discovery import queue_names
+
+
+class UnknownQueueError(TorilError):
+    """The server holds no queue of this name, and the application registers none."""
+
+    def __init__(self, name: str, server: str, prefix: str, known: list[str]) -> None:
+        super().__init__(name, server, prefix, known)
+        self.name, self.server, self.prefix, self.known = name, server, prefix, known
+
+    def __str__(self) -> str:
+        close = near(self.name, self.known)
+        if close:
+            hint = f"did you mean {' or '.join(close)}?"
+        else:
+            hint = f"there are {', '.join(self.known)}" if self.known else "there are none: is it the right server and prefix?"
+        return f"there is no queue {self.name!r} at {self.server} under the prefix {self.prefix!r}; {hint}"
+
+
+class TargetError(ConfigurationError):
+    """The options that say what to connect to contradict each other, or an application has no queues."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Queues:
+    """The queues that a command can work on. `connected` makes it.
+
+    Args:
+        server: where they are; it answers.
+        prefix: that of all but registered ones, which may have others.
+        registered: those that the application's modules register, by name.
+        graph: the application's modules; None where only an address is known.
+    """
+
+    def __init__(self, server: Server, prefix: str, registered: dict[str, Queue[Any, Any]], graph: Graph | None) -> None:
+        self.server, self.prefix, self.registered, self.graph = server, prefix, registered, graph
+        self._opened: dict[str, Queue[Any, Any]] = {}
+
+    async def names(self) -> list[str]:
+        """The names of registered queues, and of all that the server holds under the prefix, in order."""
+        return sorted({*self.registered, *await queue_names(self.server, self.prefix)})
+
+    async def all(self) -> list[Queue[Any, Any]]:
+        """These queues."""
+        return [self.at(name) for name in await self.names()]
+
+    async def get(self, name: str) -> Queue[Any, Any]:
+        """The queue of this name. Raises UnknownQueueError, with what is near."""
+        if name not in self.registered and name not in (known := await self.names()):
+            raise UnknownQueueError(name, str(self.server.address), self.prefix, known)
+        return self.at(name)
+
+    async def some(self, names: list[str]) -> list[Queue[Any, Any]]:
+        """The queues of these names, or all if there are none. Raises UnknownQueueError."""
+        return [await self.get(name) for name in dict.fromkeys(names)] if names else await self.all()
+
+    def at(self, name: str, prefix: str | None = None) -> Queue[Any, Any]:
+        """The queue of this name, whether there is one or not; `prefix` where it isn't the usual one."""
+        registered = self.registered.get(name)
+        if registered is not None and prefix in (None, registered.prefix):
+            return registered
+        queue = Queue[Any, Any](name, prefix=prefix or self.prefix, server=self.server)
+        return self._opened.setdefault(queue.keys.base, queue)
+
+
+@asynccontextmanager
+async def connected(common: CommonOptions) -> AsyncGenerator[Queues]:
+    """The queues that the options lead to, with a server that answers: it is tried once.
+
+    Raises:
+        TargetError, ModuleNotLoadedError, GraphErrors, SettingsError, InvalidRedisUrlError
+        ServerError: nobody answers, or refuses.
+    """
+    app = common.app
+    if app is not None and (common.redis_url is not None or common.prefix is not None):
+        raise TargetError("give either --app, whose settings tell server and prefix, or --redis-url and --prefix")
+    if app is None and common.redis_url is None and common.prefix is None:
+        app = os.environ.get("TORIL_APP") or None
+    if app is None:
+        prefix = prefix_or_default(common.prefix or os.environ.get("TORIL_PREFIX") or None, common.redis_url)
+        async with open_server(common.redis_url) as server:
+            await server.wait_until_ready(0)
+            yield Queues(server, prefix, {}, None)
+        return
+    async with application_queues(load_module(app)) as application:
+        if application.server is None or application.prefix is None:
+            raise TargetError(f"{app} registers no queue: there is nothing to look at")
+        await application.server.wait_until_ready(0)
+        yield Queues(application.server, application.prefix, application.queues, application.graph)

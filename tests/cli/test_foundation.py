@@ -1,0 +1,165 @@
+"""What all commands share: how they connect, answer, ask, complain and end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+from tests.cli.command import TORIL, Cli
+from toril import Queue
+
+APPLICATION: Final = """
+from pathlib import Path
+from typing import Annotated
+from toril import (
+    ConfigModule, InjectQueue, Job, Queue, QueueModule, QueueOptions, ScheduleModule, TorilSettings, cron, module, process, processor,
+)
+
+class Expensive:
+    def __init__(self) -> None:
+        Path("made").touch()
+
+@processor("emails")
+class Emails:
+    def __init__(self, expensive: Expensive) -> None: ...
+    @process("welcome")
+    async def welcome(self, job: Job[dict[str, int], None]) -> None: ...
+
+class Crons:
+    @cron("0 3 * * *")
+    async def nightly(self) -> None: ...
+
+@module(
+    imports=[
+        ConfigModule.for_root(TorilSettings),
+        ScheduleModule.for_root(),
+        QueueModule.register_queue(QueueOptions("emails", dead_letter="letters"), "letters"),
+        QueueModule.register_queue(QueueOptions("elsewhere", prefix="other-PREFIX")),
+    ],
+    providers=[Expensive, Emails, Crons],
+)
+class AppModule: ...
+
+@module()
+class EmptyModule: ...
+"""
+
+
+@pytest.fixture
+def application(cli: Cli, prefix: str) -> str:
+    """The module of an application on the test's prefix."""
+    (cli.folder / "things.py").write_text(APPLICATION.replace("PREFIX", prefix))
+    return "things:AppModule"
+
+
+def test_help_imports_nothing_of_the_framework(cli: Cli) -> None:
+    looks = "import sys, toril.cli.main; print(*sorted(m for m in sys.modules if m.startswith(('toril.', 'redis', 'pydantic', 'rich'))))"
+    done = subprocess.run([sys.executable, "-c", looks], capture_output=True, text=True, cwd=cli.folder, timeout=30, check=True)
+    assert [name for name in done.stdout.split() if not name.startswith(("toril.cli.groups", "toril.cli.common"))] == [
+        "toril.cli",
+        "toril.cli.main",
+    ]
+
+
+async def test_queues_are_found_with_nothing_but_an_address(cli: Cli, emails: Queue, queue_of: Callable[[str], Queue], prefix: str) -> None:
+    await emails.add("welcome", {"to": 1})
+    await emails.add("welcome", {"to": 2}, delay="1h")
+    await emails.add("welcome", {"to": 3}, job_id="a:b:meta")  # its hash looks like the settings of a queue
+    await queue_of("images").add("resize", 1, priority=2)
+    await queue_of("images").pause()
+    document = await cli.json("queue", "ls")
+    assert document["prefix"] == prefix
+    by_name = {each["queue"]: each for each in document["queues"]}
+    assert list(by_name) == ["emails", "images"]
+    assert by_name["emails"] == {
+        "queue": "emails",
+        "prefix": prefix,
+        "is_paused": False,
+        "counts": {"waiting": 2, "active": 0, "delayed": 1, "prioritized": 0, "waiting-children": 0, "completed": 0, "failed": 0},
+    }
+    assert by_name["images"]["is_paused"] is True
+    done = await cli("queue", "ls", "--prefix", prefix)
+    assert done.rows[0] == ["queue", "waiting", "active", "delayed", "prioritized", "waiting-children", "completed", "failed"]
+    assert done.rows[1:] == [["emails", "2", "0", "1", "0", "0", "0", "0"], ["images", "paused", "0", "0", "0", "1", "0", "0", "0"]]
+    nothing = await cli("queue", "ls", "--prefix", f"{prefix}-nobody")
+    assert "no queue at unix://" in nothing.err or "no queue at redis://" in nothing.err
+
+
+async def test_one_queue_is_shown_whole(cli: Cli, emails: Queue) -> None:
+    job = await emails.add("welcome", {"to": 1})
+    await emails.set_global_concurrency(3)
+    await emails.set_global_rate_limit(10, "1m")
+    await emails.rate_limit("1h")
+    document = await cli.json("queue", "show", "emails")
+    limited_ms = document["limits"].pop("limited_for_ms")
+    assert 3_500_000 < limited_ms <= 3_600_000
+    assert document["limits"] == {"concurrency": 3, "rate": {"max": 10, "duration_ms": 60_000}}
+    assert (document["workers"], document["schedules"], document["dead_letter"]) == (0, 0, None)
+    assert document["oldest_waiting_at_ms"] == job.timestamp_ms
+    assert document["oldest_waiting_at"].endswith("Z")
+    out = (await cli("queue", "show", "emails")).out
+    for line in ("paused  no", "waiting  1", "concurrency  3 at once, over all workers", "rate limit  10 in 1m, over all workers"):
+        assert line.replace("  ", " ") in " ".join(out.split()), out
+
+
+async def test_an_application_tells_queues_prefixes_and_dead_letters_and_nothing_else_of_it_is_made(
+    cli: Cli, application: str, emails: Queue, prefix: str
+) -> None:
+    await emails.add("welcome", {"to": 1})
+    document = await cli.json("queue", "ls", "--app", application)
+    assert [(each["queue"], each["prefix"]) for each in document["queues"]] == [
+        ("elsewhere", f"other-{prefix}"),
+        ("emails", prefix),
+        ("letters", prefix),
+        ("schedules", prefix),
+    ]
+    assert document["queues"][1]["counts"]["waiting"] == 1
+    cli.environment["TORIL_APP"] = application
+    assert (await cli.json("queue", "show", "emails"))["dead_letter"] == "letters"
+    assert not (cli.folder / "made").exists()
+    # What is written out comes before the variable.
+    assert [each["queue"] for each in (await cli.json("queue", "ls", "--prefix", prefix))["queues"]] == ["emails"]
+    wrong = await cli.error("queue", "ls", "--app", application, "--prefix", "x", code=2)
+    assert wrong == "error: give either --app, whose settings tell server and prefix, or --redis-url and --prefix"
+    assert "registers no queue" in await cli.error("queue", "ls", "--app", "things:EmptyModule", code=2)
+    assert "did you mean things?" in await cli.error("queue", "ls", "--app", "thinsg:AppModule", code=2)
+
+
+async def test_what_is_wrong_is_told_in_one_line_with_a_code(cli: Cli, emails: Queue) -> None:
+    await emails.add("welcome", {"to": 1})
+    line = await cli.error("queue", "show", "emials", code=1)
+    assert line.startswith("error: there is no queue 'emials' at ")
+    assert line.endswith("; did you mean emails?")
+    line = await cli.error("queue", "ls", "--redis-url", "redis://:s3cret@127.0.0.1:1/0", code=3)
+    assert line.startswith("error: no server answers at redis://:***@127.0.0.1:1/0: ")
+    assert "can't be read" in await cli.error("queue", "ls", "--redis-url", "redis://:s3cret@ret@:x", code=2)
+    debugged = await cli("queue", "ls", "--redis-url", "redis://:s3cret@127.0.0.1:1/0", "--debug", code=3)
+    assert "Traceback (most recent call last)" in debugged.err
+    wrong = await cli("queue", "lsx", code=2)
+    assert "lsx" in wrong.err
+    assert "--nonsense" in (await cli("queue", "ls", "--nonsense", code=2)).err
+    assert "Missing argument" in (await cli("queue", "show", code=2)).err
+
+
+async def test_what_others_have_written_does_not_reach_the_terminal_as_it_is(cli: Cli, queue_of: Callable[[str], Queue]) -> None:
+    await queue_of("e\x1b[31mvil").add("a", 1)
+    assert (await cli("queue", "ls")).rows[1][0] == r"e\x1b[31mvil"
+    assert (await cli.json("queue", "ls"))["queues"][0]["queue"] == "e\x1b[31mvil"
+
+
+async def test_a_terminal_gets_colours_and_a_pipe_whole_lines(cli: Cli, queue_of: Callable[[str], Queue]) -> None:
+    name = "q" * 120
+    await queue_of(name).add("a", 1)
+    assert (await cli("queue", "ls")).rows[1][0] == name
+    code, shown = await cli.in_terminal("queue", "ls")
+    assert (code, "\x1b[1m" in shown, name in shown) == (0, True, False)
+
+
+def test_a_shell_completes_commands(cli: Cli) -> None:
+    asked = {"_TORIL_COMPLETE": "complete_bash", "COMP_WORDS": "toril queue s", "COMP_CWORD": "2"}
+    completed = subprocess.run([TORIL], capture_output=True, text=True, env=cli.environment | asked, timeout=30, check=False)
+    assert completed.stdout.split() == ["show"]
