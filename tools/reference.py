@@ -42,7 +42,7 @@ SECTIONS: Final = (
     ("Schedules", ("toril.modules.schedule",)),
     ("Modules and injection", ("toril.di.", "toril.modules.queue_module", "toril.modules.tokens")),
     ("Settings", ("toril.modules.config_module", "toril.modules.settings")),
-    ("Logs", ("toril.telemetry.",)),
+    ("Logs and metrics", ("toril.telemetry.",)),
     ("Errors that handlers raise", ("toril.errors",)),
 )
 

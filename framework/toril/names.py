@@ -93,6 +93,7 @@ from toril.queues.options import JobOptions, QueueOptions
 from toril.queues.queue import Queue
 from toril.queues.sync_job import SyncJob
 from toril.telemetry.logs import JobLogger, configure_logging, get_logger
+from toril.telemetry.metrics import measure_jobs
 from toril.worker.options import WorkerOptions
 from toril.worker.processor import Handler, handler
 from toril.worker.worker import Worker
@@ -178,6 +179,7 @@ __all__ = [
     "injectable",
     "interval",
     "mark",
+    "measure_jobs",
     "module",
     "on_global_queue_active",
     "on_global_queue_added",

@@ -6,6 +6,7 @@
     │   │   ├── InvalidCallError           a call with an option or argument that isn't there    (also a TypeError)
     │   │   ├── InvalidDurationError       a duration that can't be read, or a bare number  (also a ValueError)
     │   │   └── InvalidCronError           a cron expression or its zone                    (also a ValueError)
+    │   ├── MissingExtraError              it needs a package that isn't installed
     │   ├── UnknownBackoffError            a job asks for a backoff strategy that the worker doesn't have
     │   ├── UnusablePayloadTypeError       a type that pydantic can't check as the data or result of a job
     │   ├── SettingsError                  a settings file or environment variable
@@ -76,6 +77,7 @@ from toril.errors.configuration import (
     InvalidDurationError,
     InvalidOptionError,
     InvalidRedisUrlError,
+    MissingExtraError,
     ProcessorError,
     SettingsError,
     UnknownBackoffError,
@@ -160,6 +162,7 @@ __all__ = [
     "JobTimeoutError",
     "LetterRefusedError",
     "LockLostError",
+    "MissingExtraError",
     "NotJsonError",
     "OutcomeRefusedError",
     "ParentError",

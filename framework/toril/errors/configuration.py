@@ -37,6 +37,17 @@ class InvalidCallError(InvalidOptionError, TypeError):
         return f"{self.called} {self.reason}"
 
 
+class MissingExtraError(ConfigurationError):
+    """What is asked for needs a package that isn't installed."""
+
+    def __init__(self, what: str, extra: str, package: str) -> None:
+        super().__init__(what, extra, package)
+        self.what, self.extra, self.package = what, extra, package
+
+    def __str__(self) -> str:
+        return f"{self.what} needs {self.package}, which isn't installed: pip install 'toril[{self.extra}]'"
+
+
 class InvalidDurationError(InvalidOptionError):
     """A duration is a bare number, negative, or text that can't be read."""
 

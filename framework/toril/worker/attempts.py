@@ -21,8 +21,9 @@ from toril.telemetry.logs import get_logger
 from toril.wire import replies
 from toril.wire.codec import JobRecord, from_json_or
 from toril.worker.executor import Executor
+from toril.worker.observer import Observer
 from toril.worker.options import WorkerOptions
-from toril.worker.outcome import Completed, Failed, Outcome, PutBack, RateLimited, Retry, UnknownName, WaitForChildren, ending
+from toril.worker.outcome import Abandoned, Completed, Failed, Outcome, PutBack, RateLimited, Retry, UnknownName, WaitForChildren, ending
 from toril.worker.policy import Policies
 from toril.worker.processor import Handler, Registry
 from toril.worker.running import CancelReason, RunningJob
@@ -63,6 +64,7 @@ class Attempts:
         self.begun = 0
         """How many there have been."""
         self.is_stopping = False
+        self.observer: Observer | None = None
         self._queue = queue
         self._registry = registry
         self._slots = slots
@@ -122,6 +124,8 @@ class Attempts:
         error = LockLostError(running.job.id, self._queue.name, reason)
         log.error("lock lost: the handler is cancelled", queue=self._queue.name, job_id=running.job.id, reason=str(error))
         running.cancel(CancelReason.LOCK_LOST)
+        if self.observer is not None:
+            self.observer.meter.lock_lost()
         self._listeners.tell("error", error)
 
     def is_running(self, job_id: str) -> bool:
@@ -156,6 +160,8 @@ class Attempts:
     # ── one attempt ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def _run_job(self, running: RunningJob) -> None:
+        if self.observer is not None:
+            self.observer.begun(running)
         if self._listeners.hears("active"):
             self._listeners.tell("active", running.job)
         if self._listeners.hears("progress"):
@@ -176,6 +182,8 @@ class Attempts:
     def _gather(self, running: RunningJob, outcome: Outcome) -> None:
         """The attempt is over: its slot is free, and its outcome goes out with the next turn. The lock is kept until then."""
         running.is_gathered = True
+        if self.observer is not None:
+            self.observer.gathered(running)
         self._slots.release(running.job.name)
         self._send(running, outcome)
 
@@ -183,7 +191,7 @@ class Attempts:
         lanes = self._lanes_of()
         end = ending(outcome, running, self._queue.letters, self._unknown_name_delay_ms)
         if end is None:
-            self.running.pop(running.token, None)
+            self._over(running, outcome)
             lanes.look_again()
         else:
             if isinstance(outcome, RateLimited):
@@ -206,7 +214,7 @@ class Attempts:
             kind = LetterRefusedError if code == replies.LETTER_REFUSED else OutcomeRefusedError
             self._refused(running, outcome, kind(job.id, self._queue.name, detail.decode("utf-8", "replace")))
             return
-        self.running.pop(running.token, None)
+        self._over(running, outcome, code)
         if isinstance(outcome, RateLimited):
             limit_ms = outcome.limit_ms if code == replies.ENDED_CANCELLED else detail
             self._lanes_of().release(limit_ms if isinstance(limit_ms, int) else 0)
@@ -225,6 +233,11 @@ class Attempts:
             self._tell_failed(job, outcome)
         elif isinstance(outcome, (PutBack, RateLimited)):
             self._listeners.tell("waiting", job.id)
+
+    def _over(self, running: RunningJob, outcome: Outcome, code: int = 0) -> None:
+        self.running.pop(running.token, None)
+        if self.observer is not None:
+            self.observer.written(running, outcome, code)
 
     def _tell_progress(self, job: Job[Any, Any], value: object) -> None:
         self._listeners.tell("progress", job, value)
@@ -259,7 +272,7 @@ class Attempts:
 
     def _dropped(self, running: RunningJob, outcome: Outcome, error: Exception) -> None:
         """The server can't process the outcome at all, because of what the job's keys hold. The lock runs out, and the sweep decides."""
-        self.running.pop(running.token, None)
+        self._over(running, Abandoned())
         if isinstance(outcome, RateLimited):
             self._lanes_of().release(0)
         log.error("an outcome could not be written", queue=self._queue.name, job_id=running.job.id, error=str(error))

@@ -81,6 +81,8 @@ class LockKeeper:
         self._beat = 0.0
         self._beat_s = min(BEAT_S, options.loop_block_warning_ms / 4_000)
         self._beat_timer: asyncio.TimerHandle | None = None
+        self.on_late: Callable[[float], None] | None = None
+        """Called at each beat with how many seconds it came too late."""
         self.loop_blocks = 0
         """How often the loop was blocked for longer than `loop_block_warning`."""
 
@@ -100,7 +102,10 @@ class LockKeeper:
             await run_to_end(asyncio.to_thread(self._thread.join, 5))  # bounded: its socket timeout is shorter
 
     def _keep_beating(self) -> None:
-        self._beat = time.monotonic()
+        now = time.monotonic()
+        if self.on_late is not None and self._beat:
+            self.on_late(now - self._beat - self._beat_s)
+        self._beat = now
         self._beat_timer = self._loop.call_later(self._beat_s, self._keep_beating)
 
     # ── in the thread ─────────────────────────────────────────────────────────────────────────────────────────

@@ -22,6 +22,7 @@ class JobPolicy:
     attempts: int
     backoff: Backoff | None
     lifo: bool
+    delay_ms: int
     timeout_ms: int | None
     expires_at_ms: int | None
     """Until when its first attempt must have begun."""
@@ -64,6 +65,7 @@ class Policies:
             attempts=options.attempts or 0,
             backoff=options.backoff,
             lifo=options.lifo or False,
+            delay_ms=options.delay_ms or 0,
             timeout_ms=options.timeout_ms,
             expires_at_ms=expires_at_ms,
             keep_completed=self._keep_completed if completed is None else completed,

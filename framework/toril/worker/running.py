@@ -38,6 +38,10 @@ class RunningJob:
     is_refused: bool = False
     """Whether its dead letter could not be written; it is tried again then."""
 
+    begun_s: float = 0.0
+    """Noted by an `Observer`, as is for how long it has run."""
+    ran_s: float = 0.0
+
     @property
     def is_uncancelled(self) -> bool:
         """Whether its handler may still end by itself."""

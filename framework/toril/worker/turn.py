@@ -18,6 +18,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Final
 
 from toril.clock import Clock, Timer, real_sleep
@@ -130,6 +131,8 @@ class Lanes:
         self._quiet = asyncio.Event()
         self._is_claiming = True
         self._may_claim = True
+        self.on_round_trip: Callable[[float], None] | None = None
+        """Called with the seconds that each turn took."""
         self._rings = 0
         self._window = Window()
         self._polls = 0
@@ -305,6 +308,7 @@ class Lanes:
         """Send until answered, always the same: the server does a turn once. Raises what has stopped the
         script, and, if nothing is lost by it, what has kept it from beginning."""
         for pause_ms in backoff_ms():
+            sent = perf_counter()
             try:
                 reply = await self._commands.turn(lane.connection, request)
             except ServerError as error:
@@ -313,6 +317,8 @@ class Lanes:
                 self._health.failed(lane.name, error)  # away, damaged, read-only after a failover, out of memory…: that passes
             else:
                 self._health.works(lane.name)
+                if self.on_round_trip is not None:
+                    self.on_round_trip(perf_counter() - sent)
                 return reply
             await real_sleep(pause_ms)
         raise AssertionError("unreachable: backoff_ms never ends")

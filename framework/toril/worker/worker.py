@@ -47,6 +47,7 @@ from toril.worker.executors import Children
 from toril.worker.health import Health, Problem
 from toril.worker.locks import LockKeeper
 from toril.worker.missing import MissingJobs
+from toril.worker.observer import Measured, Observer
 from toril.worker.options import WorkerOptions
 from toril.worker.processor import Handlers, Registry, handlers_of
 from toril.worker.running import CancelReason, RunningJob
@@ -201,6 +202,11 @@ class Worker(EventSource):
         sweep = StalledSweep(commands, self.options, self._clock, self._health, self._stalled, self._attempts.end_cancelled, missing)
         channel = server.subscription(commands.keys, commands.keys.control)
         control = Control(commands, channel, self._attempts)
+        # Locks are renewed until the last outcome is written.
+        keeper = LockKeeper(server, commands.keys, self.options, self._clock, self._attempts, control.look_soon, self._health)
+        self._attempts.observer = observer = Observer.of(Measured(self.queue.name, self._slots, keeper))
+        if observer is not None:
+            self._lanes.on_round_trip, keeper.on_late = observer.meter.turn, observer.meter.loop_late
         threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=f"toril-{self.queue.name}")
         children = Children(self.queue)
         self._attempts.connect(self._lanes, Executor(self.registry, self.options, self._clock, HandlerCaller(threads), children))
@@ -211,11 +217,7 @@ class Worker(EventSource):
                 with contextlib.suppress(ServerUnreachableError, ReplyLostError):
                     await check_server(server, commands.keys)
             self._started.set()
-            async with (
-                # Outermost: locks are renewed until the last outcome is written.
-                LockKeeper(server, commands.keys, self.options, self._clock, self._attempts, control.look_soon, self._health),
-                asyncio.TaskGroup() as keepers,
-            ):
+            async with keeper, asyncio.TaskGroup() as keepers:
                 tasks = [keepers.create_task(sweep.run_forever(), name="stalled-sweep")]
                 tasks.append(keepers.create_task(doorbell.run_forever(), name="doorbell"))
                 tasks.append(keepers.create_task(control.run_forever(), name="control"))
@@ -228,6 +230,8 @@ class Worker(EventSource):
                     for task in tasks:
                         task.cancel()
         finally:
+            if observer is not None:
+                observer.meter.close()
             missing.close()
             threads.shutdown(wait=False, cancel_futures=True)
             # All in one: who cancels again during a first step must not keep the second from being taken.
@@ -351,6 +355,8 @@ class Worker(EventSource):
     # ── what its parts tell ───────────────────────────────────────────────────────────────────────────────────
 
     def _stalled(self, job_id: str) -> None:
+        if self._attempts.observer is not None:
+            self._attempts.observer.meter.stalled()
         self.listeners.tell("stalled", job_id)
         self.listeners.tell("waiting", job_id)
 

@@ -1,0 +1,225 @@
+"""What the metrics say of workers: each number against what has really happened."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+
+from tests.bench import Bench
+from toril import DelayedError, Job, Queue, Worker, WorkerOptions, fixed, measure_jobs
+from toril.errors import MissingExtraError
+from toril.telemetry import metrics
+from toril.telemetry.hooks import HOOKS
+from toril.testing import FakeClock, eventually
+from toril.wire.connection import Server
+
+
+@pytest.fixture
+def registry() -> Iterator[CollectorRegistry]:
+    """Where the numbers of this test's workers are shown."""
+    registry = CollectorRegistry()
+    measure_jobs(registry)
+    yield registry
+    HOOKS.meter = None
+
+
+async def drain(queue: Queue, handlers: Any, **options: Any) -> None:  # noqa: ANN401 -- whatever a worker takes
+    async with Worker(queue, handlers, WorkerOptions(**options)) as worker:
+        await worker.wait_until_idle()
+
+
+def value(registry: CollectorRegistry, metric: str, /, **labels: str) -> float:
+    """The number, or 0 if there is none."""
+    return registry.get_sample_value(metric, labels) or 0.0
+
+
+async def ok(job: Job) -> None: ...
+
+
+async def bad(job: Job) -> None:
+    raise ValueError("no")
+
+
+async def later(job: Job) -> None:
+    raise DelayedError("1h")
+
+
+# ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_each_attempt_is_counted_once_by_how_it_ended(queue: Queue, registry: CollectorRegistry, clock: FakeClock) -> None:
+    await queue.add_many([queue.job("ok") for _ in range(120)])
+    await queue.add("bad", attempts=2, backoff=fixed("0s"))
+    await queue.add("later")
+    await queue.add("made-up-by-somebody")
+    await drain(queue, {"ok": ok, "bad": bad, "later": later}, unknown_names="fail")
+    assert value(registry, "toril_jobs_total", queue="q", name="ok", outcome="completed") == 120
+    assert value(registry, "toril_jobs_total", queue="q", name="bad", outcome="failed") == 1
+    assert value(registry, "toril_retries_total", queue="q", name="bad") == 1
+    assert value(registry, "toril_put_back_total", queue="q", name="later", reason="delayed") == 1
+    assert value(registry, "toril_jobs_total", queue="q", name="other", outcome="failed") == 1
+    assert "made-up-by-somebody" not in generate_latest(registry).decode()
+
+
+async def test_a_cancelled_job_and_one_that_is_put_back_at_stop(queue: Queue, registry: CollectorRegistry) -> None:
+    begun = asyncio.Queue[str]()
+
+    async def hang(job: Job) -> None:
+        begun.put_nowait(job.id)
+        await asyncio.Event().wait()
+
+    job = await queue.add("hang")
+    worker = Worker(queue, {"hang": hang}, WorkerOptions(shutdown_timeout="0s"))
+    async with worker:
+        await begun.get()
+        await queue.cancel(job.id, reason="enough")
+        await eventually(lambda: _equal(value(registry, "toril_jobs_total", queue="q", name="hang", outcome="cancelled"), 1))
+        await queue.add("hang")
+        await begun.get()
+    assert value(registry, "toril_put_back_total", queue="q", name="hang", reason="put_back") == 1
+
+
+def _equal(found: object, wanted: object) -> None:
+    assert found == wanted
+
+
+async def test_waiting_running_and_both_together_are_timed(server: Server, prefix: str, registry: CollectorRegistry) -> None:
+    async with Queue("q", prefix=prefix, server=server) as queue:  # on the real clock
+        await queue.add("slow", delay="300ms")
+        began = time.perf_counter()
+
+        async def slow(job: Job) -> None:
+            await asyncio.sleep(0.1)  # what is measured is real time
+
+        async with Worker(queue, {"slow": slow}, WorkerOptions()):
+            await eventually(lambda: _equal(value(registry, "toril_job_run_seconds_count", queue="q", name="slow"), 1))
+        took = time.perf_counter() - began
+    ran = value(registry, "toril_job_run_seconds_sum", queue="q", name="slow")
+    waited = value(registry, "toril_job_wait_seconds_sum", queue="q", name="slow")
+    assert 0.1 <= ran <= took
+    assert 0 <= waited <= took - ran  # the delay itself is no waiting
+    assert value(registry, "toril_job_end_to_end_seconds_sum", queue="q", name="slow") == pytest.approx(ran + waited)
+    assert value(registry, "toril_job_run_seconds_bucket", queue="q", name="slow", le="0.05") == 0
+    assert value(registry, "toril_job_run_seconds_bucket", queue="q", name="slow", le="+Inf") == 1
+
+
+async def test_only_the_first_attempt_counts_for_the_wait_and_only_the_last_for_the_whole(
+    queue: Queue, registry: CollectorRegistry, clock: FakeClock
+) -> None:
+    await queue.add("bad", attempts=3, backoff=fixed("0s"))
+    await drain(queue, {"bad": bad})
+    counts = {part: value(registry, f"toril_job_{part}_seconds_count", queue="q", name="bad") for part in ("wait", "run", "end_to_end")}
+    assert counts == {"wait": 1, "run": 3, "end_to_end": 1}
+
+
+async def test_names_that_come_from_outside_are_bounded(queue: Queue, registry: CollectorRegistry) -> None:
+    await queue.add_many([queue.job(f"name-{n}") for n in range(metrics.MOST_NAMES + 50)])
+    await drain(queue, ok)
+    names = {sample.labels["name"] for family in registry.collect() for sample in family.samples if "name" in sample.labels}
+    assert len(names) == metrics.MOST_NAMES + 1
+    assert value(registry, "toril_jobs_total", queue="q", name="other", outcome="completed") == 50
+
+
+# ── workers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_slots_turns_and_the_loop(queue: Queue, registry: CollectorRegistry) -> None:
+    begun = asyncio.Event()
+    end = asyncio.Event()
+
+    async def handle(job: Job) -> None:
+        begun.set()
+        await end.wait()
+
+    await queue.add("a")
+    async with Worker(queue, {"a": handle}, WorkerOptions(concurrency=7)) as worker:
+        await begun.wait()
+        assert value(registry, "toril_slots", queue="q") == 7
+        assert value(registry, "toril_slots_busy", queue="q") == 1
+        assert value(registry, "toril_turn_seconds_count", queue="q") >= 1
+        await eventually(lambda: _at_least(value(registry, "toril_loop_lag_seconds_count"), 1))
+        end.set()
+        await worker.wait_until_idle()
+        assert value(registry, "toril_slots_busy", queue="q") == 0
+    assert value(registry, "toril_slots", queue="q") == 0
+    assert value(registry, "toril_jobs_total", queue="q", name="a", outcome="completed") == 1  # what was counted stays
+
+
+def _at_least(found: float, least: float) -> None:
+    assert found >= least
+
+
+@pytest.mark.blocks_the_loop
+async def test_a_blocked_loop_is_counted_and_its_length_seen(server: Server, prefix: str, registry: CollectorRegistry) -> None:
+    async def block(job: Job) -> None:
+        time.sleep(1.5)  # noqa: ASYNC251 -- bad on purpose
+
+    async with Queue("q", prefix=prefix, server=server) as queue:  # on the real clock, by which the loop is watched
+        await queue.add("block")
+        async with Worker(queue, {"block": block}, WorkerOptions(loop_block_warning="100ms")):
+            await eventually(lambda: _at_least(value(registry, "toril_loop_blocks_total", queue="q"), 1))
+            await eventually(lambda: _at_least(value(registry, "toril_loop_lag_seconds_sum"), 1))
+    assert value(registry, "toril_loop_blocks_total", queue="q") >= 1
+
+
+async def test_a_job_of_a_dead_worker_that_is_put_back(queue: Queue, bench: Bench, registry: CollectorRegistry) -> None:
+    job = await queue.add("a")
+    assert await bench.claim() == [job.id]
+    await bench.raw("DEL", bench.key(f"{job.id}:lock"))
+    await bench.sweep()  # a first one marks it
+    await bench.raw("DEL", bench.keys.stalled_check)
+    async with Worker(queue, {"a": ok}, WorkerOptions()):
+        await eventually(lambda: _equal(value(registry, "toril_stalled_jobs_total", queue="q"), 1))
+
+
+async def test_a_lock_that_is_lost(server: Server, bench: Bench, registry: CollectorRegistry) -> None:
+    async with Queue("q", prefix=bench.prefix, server=server) as queue:  # on the real clock, by which locks are renewed
+        begun = asyncio.Event()
+
+        async def hang(job: Job) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        job = await queue.add("hang")
+        async with Worker(queue, {"hang": hang}, WorkerOptions(lock_duration="1s")):
+            await begun.wait()
+            await bench.raw("DEL", bench.key(f"{job.id}:lock"))
+            await eventually(lambda: _equal(value(registry, "toril_locks_lost_total", queue="q"), 1))
+            await eventually(lambda: _equal(value(registry, "toril_put_back_total", queue="q", name="hang", reason="lost"), 1))
+
+
+# ── who wants to know ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_without_anybody_who_measures_nothing_is_noted(queue: Queue) -> None:
+    assert HOOKS.meter is None
+    seen: list[float] = []
+
+    async def handle(job: Job) -> None:
+        seen.extend(running.begun_s for running in worker.attempts)
+
+    await queue.add("a")
+    worker = Worker(queue, handle, WorkerOptions())
+    async with worker:
+        await worker.wait_until_idle()
+    assert seen == [0.0]
+
+
+def test_a_second_call_shows_the_same_numbers(registry: CollectorRegistry) -> None:
+    other = CollectorRegistry()
+    first = measure_jobs(registry)
+    assert measure_jobs(other) is first
+    assert generate_latest(other) == generate_latest(registry)
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(MissingExtraError, match=r"needs prometheus-client, which isn't installed: pip install 'toril\[metrics\]'"):
+        measure_jobs()
