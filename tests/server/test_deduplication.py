@@ -107,6 +107,25 @@ async def test_what_was_kept_for_afterwards_runs_even_if_another_job_has_the_id_
     assert await queue.find_deduplicated("sync") is None
 
 
+async def test_what_node_kept_with_a_negative_delay_runs_at_once_too(queue: Queue, server: Server) -> None:
+    last = Deduplication("sync", keep_last_if_active=True)
+    ran: list[int] = []
+
+    async def handle(job: Job) -> None:
+        ran.append(job.data["n"])
+        if job.data["n"] == 1:
+            await queue.add("a", {"n": 2}, deduplication=last)
+            options = b'{"delay":-5,"attempts":0,"de":{"id":"sync","keepLastIfActive":true}}'  # ours refuse it
+            await server.commands.call("HSET", f"{queue.keys.base}dn:sync", "opts", options)
+
+    await queue.add("a", {"n": 1}, deduplication=last)
+    async with Worker(queue, handle) as worker:
+        await worker.wait_until_idle()
+    assert ran == [1, 2]
+    told = await server.commands.call("XRANGE", queue.keys.events, "-", "+")
+    assert any(fields[:4] == [b"event", b"delayed", b"jobId", b"2"] for _, fields in told)  # among the delayed, as Node puts it
+
+
 async def test_a_job_that_is_kept_out_may_move_the_one_that_stands_for_it(queue: Queue, clock: FakeClock) -> None:
     moved = Deduplication("reminder", reschedule=True)
     job = await queue.add("a", delay="1m", deduplication=moved)

@@ -24,7 +24,15 @@ local function release_deduplication(q, id, deduplication, now)
   if values[4] then forget(q, next_id) end
   call("SET", owner_key, next_id)
   store(q, next_id, job)
-  if place(q, next_id, job, now) == "delayed" then wake_delayed(q) else wake(q) end
+  if job.delay < 0 then -- unlike any other job's: due at once, but among the delayed
+    add_delayed(q, next_id, now)
+    trimming_event(q, "delayed", "jobId", next_id, "delay", now)
+    wake_delayed(q)
+  elseif place(q, next_id, job, now) == "delayed" then
+    wake_delayed(q)
+  else
+    wake(q)
+  end
   if values[7] and not wrong_kind(values[7], "set") then call("SADD", values[7], q.base .. next_id) end
   call("DEL", next_key)
 end
