@@ -237,7 +237,7 @@ def test_everything_wrong_in_the_graph_is_printed_whole(toril: Command) -> None:
     assert "3 problems in the module graph (nothing was instantiated)" in output
     assert "processes queue 'imgaes': queue 'imgaes' is not registered; did you mean 'images'?" in output
     assert "queue 'imgaes' has two handlers for jobs named 'a'" in output
-    assert 'queues are injected by name: Annotated[Queue, InjectQueue("name")].' in output
+    assert 'queues are injected by name: Annotated[Queue, InjectQueue("images")].' in output
     assert "broken.py:5" in output
 
 

@@ -225,7 +225,7 @@ def test_asking_for_a_queue_without_its_name_is_told_how_to_name_it() -> None:
 
     for service in (Service, Typed):
         error = only(UnresolvedDependency, service)
-        assert 'queues are injected by name: Annotated[Queue, InjectQueue("name")].' in error.hints
+        assert 'queues are injected by name: Annotated[Queue, InjectQueue("images")].' in error.hints
 
 
 def test_a_queue_registered_again_with_other_options_names_both_places() -> None:

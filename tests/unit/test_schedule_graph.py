@@ -19,15 +19,18 @@ from toril import (
     QueueModule,
     QueueOptions,
     ScheduleModule,
+    SchedulerRegistry,
+    TorilSettings,
     cron,
     injectable,
     interval,
     module,
     process,
     processor,
+    provide,
     timeout,
 )
-from toril.di import ConflictingModules, DIError, Graph, GraphErrors, InvalidModule
+from toril.di import ConflictingModules, DIError, Graph, GraphErrors, InvalidModule, UnresolvedDependency
 from toril.errors import InvalidCronError, InvalidDurationError, InvalidOptionError
 from toril.modules.application_graph import graph_of
 from toril.modules.errors import (
@@ -164,6 +167,25 @@ def test_a_module_of_ours_without_its_call_is_named_with_the_fix(bare: type, fix
     error = only(InvalidModule, *providers, imports=[bare])
     assert error.module == f"{bare.__name__} in the imports of AppModule"
     assert error.hint.startswith(f"Write {bare.__name__}{fix}")
+
+
+class AppSettings(TorilSettings): ...
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fix"),
+    [
+        (JobLogger, 'QueueModule.register_queue("…")'),
+        (SchedulerRegistry, "ScheduleModule.for_root()"),
+        (AppSettings, "ConfigModule.for_root(AppSettings)"),
+    ],
+)
+def test_what_a_module_of_ours_would_provide_is_told_by_its_call(wanted: type, fix: str) -> None:
+    def make(it: object) -> None: ...
+
+    make.__annotations__["it"] = wanted
+    error = only(UnresolvedDependency, provide("it", use_factory=make), imports=())
+    assert error.hints == (f"{wanted.__name__} comes with {fix}: add that to the imports of a module.",)
 
 
 def test_two_schedules_of_one_name_are_named_with_their_places() -> None:

@@ -78,7 +78,7 @@ class ConflictingModules(DIError):
 
     def __str__(self) -> str:
         return (
-            f"{self.module} is imported twice with key {self.key} and other options ({', '.join(self.differing)} differ), "
+            f"{self.module} is imported twice with key {self.key} and other options ({' and '.join(self.differing)}), "
             "and one of the two would be ignored:\n"
             f"  - {self.first} (module path: {self.paths[0]})\n"
             f"  - {self.second} (module path: {self.paths[1]})\n"
@@ -110,7 +110,7 @@ class UnknownExport(DIError):
     def __str__(self) -> str:
         return (
             f"{self.module}{_at(self.place)} exports {self.export}, but it is neither one of its providers nor one of its "
-            f"imported modules. Add it to providers or to imports.{_bullets(self.hints)}{_path(self.path)}"
+            f"imported modules.{_bullets(self.hints) or ' Add it to providers or to imports.'}{_path(self.path)}"
         )
 
 
@@ -198,10 +198,17 @@ class CircularDependency(DIError):
             name, module = self.steps[(depth + 1) % len(self.steps)]
             back = "   <- back to the start" if depth + 1 == len(self.steps) else ""
             lines.append(f"{'  ' * (depth + 1)}└─ {parameter}: {name} ({module}){back}")
-        lines.append(
-            "Break it on one edge: Annotated[X, forward_ref(lambda: X)], or inject Lazy[X], or move the shared part into a third provider."
-        )
+        lines.append(f"Break it on one edge: {self._how()}; or move the shared part into a third provider.")
         return "\n".join((*lines, *self.hints))
+
+    def _how(self) -> str:
+        """What to write on the last edge that is a parameter of that name and asks for a class."""
+        for at in reversed(range(len(self.steps))):
+            parameter, wanted = self.parameters[at], self.steps[(at + 1) % len(self.steps)][0]
+            if parameter.isidentifier() and not wanted.startswith(("'", '"')):
+                ways = f"`{parameter}: Lazy[{wanted}]` or `{parameter}: Annotated[{wanted}, forward_ref(lambda: {wanted})]`"
+                return f"in {self.steps[at][0]}, say, by {ways}"
+        return "inject Lazy[X], or Annotated[X, forward_ref(lambda: X)]"
 
 
 class CaptiveDependency(DIError):
@@ -220,8 +227,13 @@ class CaptiveDependency(DIError):
     def __str__(self) -> str:
         return (
             f"{self.captor} in {self.module}{_at(self.place)} depends on the job scope ({' -> '.join(self.chain)}), but {self.reason}. "
-            f"Make it job-scoped, pass the job as an argument, or inject Lazy[...] / ModuleRef and resolve per job.{_path(self.path)}"
+            f"Make it job-scoped, pass the job as an argument, or inject {self._lazily()} and ask for it while a job runs."
+            f"{_path(self.path)}"
         )
+
+    def _lazily(self) -> str:
+        wanted = self.chain[1] if len(self.chain) > 1 else ""
+        return "Lazy[...] or ModuleRef" if wanted in ("", "JobRef") or wanted.startswith(("'", '"')) else f"Lazy[{wanted}] or ModuleRef"
 
 
 class UnknownOverride(DIError):

@@ -298,7 +298,7 @@ class Linker:
             target = self._find_or_mock(last.node, token)
             if target is None:
                 text = f"use_existing: {token_name(token)}"
-                hints = self._hints.for_missing(token, last.node)
+                hints = self._hints.for_missing(token, last.node, alias.token)
                 if last is alias:  # each alias reports its own target, not those behind it
                     name = f"alias {token_name(alias.token)}"
                     self.errors.append(UnresolvedDependency(name, last.node.name, (text,), (0,), hints, str(alias.place), last.node.path))
@@ -381,7 +381,9 @@ class Linker:
             target = _target(found)
             # An alias whose target is missing has been reported; what depends on it would only repeat that.
             return Edge(dependency, EdgeKind.BINDING, target) if target is not None else Edge(dependency, EdgeKind.ABSENT)
-        return None if dependency.is_required else Edge(dependency, EdgeKind.ABSENT)
+        if dependency.is_required and token not in binding.node.refused:
+            return None
+        return Edge(dependency, EdgeKind.ABSENT)
 
     def visible(self, node: Node, token: ManyToken[Any]) -> list[Binding]:
         """What `node` sees under a token of many: its own, then what imports export, then global modules; aliases followed."""
@@ -419,7 +421,7 @@ class Linker:
             elif (many := as_many(dependency.token)) is not None:
                 hints[nothing_under(many, self.by_token.get(many, ()))] = None
             else:
-                hints.update(dict.fromkeys(self._hints.for_missing(dependency.token, binding.node)))
+                hints.update(dict.fromkeys(self._hints.for_missing(dependency.token, binding.node, binding.token)))
         self.errors.append(
             UnresolvedDependency(
                 binding.name,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, get_origin
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, TypeVar, cast, get_origin
 
 from toril.calls import explained
 from toril.di.errors import InvalidModule
@@ -72,12 +72,24 @@ class DynamicModule:
     def differing_options(self, other: DynamicModule) -> tuple[str, ...]:
         """The names of the options in which two modules of one key contradict each other."""
         if self.options is not None or other.options is not None:
-            same = {"options": self.options == other.options}
+            names = _differing(self.options, other.options)
         else:
             lists = ("imports", "providers", "exports")
-            same = {name: _comparable(getattr(self, name)) == _comparable(getattr(other, name)) for name in lists}
-        same["is_global"] = self.is_global == other.is_global
-        return tuple(name for name, is_same in same.items() if not is_same)
+            names = tuple(name for name in lists if _comparable(getattr(self, name)) != _comparable(getattr(other, name)))
+        return names if self.is_global == other.is_global else (*names, "is_global")
+
+
+def _differing(one: object, other: object) -> tuple[str, ...]:
+    """What two options contradict each other in, by name where it has one: a field of a dataclass, a keyword that was given."""
+    if one == other:
+        return ()
+    names: tuple[str, ...] = ()
+    if is_dataclass(one) and type(one) is type(other):
+        names = tuple(each.name for each in fields(one) if each.compare and getattr(one, each.name) != getattr(other, each.name))
+    elif isinstance(one, Mapping) and isinstance(other, Mapping):
+        given, again = cast("Mapping[object, object]", one), cast("Mapping[object, object]", other)
+        names = tuple(str(key) for key in {**given, **again} if given.get(key) != again.get(key))
+    return names or ("options",)
 
 
 def check_lists(name: str, **lists: object) -> None:

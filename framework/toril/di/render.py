@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import get_origin
+from typing import Final, get_args, get_origin
 
 from toril.di.bindings import Binding
 from toril.di.module import is_module
@@ -13,6 +14,8 @@ from toril.spelling import near
 
 Adviser = Callable[[object, Collection[object]], str | None]
 """Gets a token that nothing provides and all tokens that the graph has; returns a sentence that helps, or None."""
+
+_A_FEW: Final = 3
 
 
 class Hints:
@@ -28,8 +31,12 @@ class Hints:
         self._is_exported = is_exported
         self._advisers = advisers
 
-    def for_missing(self, token: object, node: Node) -> tuple[str, ...]:
-        """Sentences about a token that `node` can't see, the most likely remedy first."""
+    def for_missing(self, token: object, node: Node, asking: object = None) -> tuple[str, ...]:
+        """Sentences about a token that `node` can't see, the most likely remedy first.
+
+        Args:
+            asking: the token of who asks, which can't be what was meant.
+        """
         known = self._by_token.keys()
         found: list[str] = []
         if isinstance(token, HintingToken) and not isinstance(token, type):
@@ -39,13 +46,10 @@ class Hints:
         if is_module(token):
             found.append(f"{token_name(token)} is a module; inject one of its exports, or ModuleRef.")
         if is_builtin_type(token):
-            found.append(
-                f"{token_name(token)} is a builtin type, which is no token by itself: give the parameter a default "
-                f'or use Annotated[{token_name(token)}, Inject("SOME_TOKEN")].'
-            )
+            found.append(self._builtin(token))
         else:
-            found.extend(self._relatives(token))
-        return tuple(hint for hint in found if hint) or self._close(token) or (self._general(token, node),)
+            found.extend(self._relatives(token, node))
+        return tuple(hint for hint in found if hint) or (*self._close(token, asking), self._general(token, node))
 
     def _elsewhere(self, token: object, node: Node) -> Iterable[str]:
         name = token_name(token)
@@ -63,7 +67,15 @@ class Hints:
                     f"and {other.name} to the imports of {node.name}."
                 )
 
-    def _relatives(self, token: object) -> Iterable[str]:
+    def _builtin(self, token: object) -> str:
+        """With the tokens whose values are of this type, `Token[str]("SENDER")`, where there are a few."""
+        name = token_name(token)
+        typed = [token_name(other) for other in self._by_token if get_args(getattr(other, "__orig_class__", None)) == (token,)]
+        ways = [f"Annotated[{name}, Inject({each})]" for each in typed] if len(typed) <= _A_FEW else []
+        way = " or ".join(ways) or f'Annotated[{name}, Inject("SOME_TOKEN")]'
+        return f"{name} is a builtin type, which is no token by itself: give the parameter a default or use {way}."
+
+    def _relatives(self, token: object, node: Node) -> Iterable[str]:
         name = token_name(token)
         for other in self._by_token:
             if other == token:
@@ -74,10 +86,10 @@ class Hints:
             elif isinstance(token, type) and _is_subclass(other, token):
                 yield f"{other_name}, a subclass of it, is provided: add provide({name}, use_existing={other_name})."
             elif get_origin(other) is not None and get_origin(other) is (get_origin(token) or token):
-                yield f"{other_name} is provided, which is another token than {name}."
+                yield f"{other_name} is provided, which is another token than {name}: ask for that, or {_add(token, node)}."
 
-    def _close(self, token: object) -> tuple[str, ...]:
-        close = near(token_name(token), (token_name(other) for other in self._by_token))
+    def _close(self, token: object, asking: object) -> tuple[str, ...]:
+        close = near(token_name(token), (token_name(other) for other in self._by_token if other != asking))
         return (f"did you mean {' or '.join(close)}?",) if close else ()
 
     def _same_name(self, token: object, other: object) -> str:
@@ -91,10 +103,20 @@ class Hints:
 
     def _general(self, token: object, node: Node) -> str:
         name = token_name(token)
-        return (
-            f"if {name} is a provider, is it part of providers of {node.name}? If it comes from another module, "
-            "is that module imported and does it export it?"
-        )
+        return f"no module provides {name}: {_add(token, node)}, or to those of a module that {node.name} imports and that exports {name}."
+
+
+def _add(token: object, node: Node) -> str:
+    """How a module comes to provide a token."""
+    name = token_name(token)
+    cls = get_origin(token) or token
+    if not isinstance(cls, type):
+        entry = f"provide({name}, use_value=...)"
+    elif inspect.isabstract(cls) or getattr(cls, "_is_protocol", False):
+        entry = f"provide({name}, use_class=...)"
+    else:
+        entry = name
+    return f"add {entry} to the providers of {node.name}"
 
 
 def _is_subclass(other: object, token: type) -> bool:

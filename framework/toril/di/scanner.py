@@ -38,6 +38,8 @@ class Node:
     imports: list[Node] = field(default_factory=list["Node"])
     providers: dict[object, Provider] = field(default_factory=dict[object, Provider])
     exports: tuple[object, ...] = ()
+    refused: set[object] = field(default_factory=set[object])
+    """What stands in its providers and can't be made, which has been reported: who asks for it would only repeat that."""
 
     @property
     def path(self) -> str:
@@ -275,6 +277,7 @@ class ModuleScanner:
             return True
         hint = f"Say what implements it: provide({token_name(provider.token)}, use_class=...)."
         self._bad_provider(token_name(provider.token), node, reason, hint, provider.place)
+        node.refused.add(provider.token)
         return False
 
     def _bad_mapping(self, entry: Mapping[object, object], node: Node) -> None:

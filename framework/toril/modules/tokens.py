@@ -83,8 +83,11 @@ def queue_hint(name: str, tokens: Collection[object]) -> str | None:
 
 def queue_adviser(token: object, tokens: Collection[object]) -> str | None:
     """A hint for a parameter whose type is `Queue`, without a name."""
-    plain = getattr(token, "__origin__", token)
-    return 'queues are injected by name: Annotated[Queue, InjectQueue("name")].' if plain is Queue else None
+    if getattr(token, "__origin__", token) is not Queue:
+        return None
+    names = [each.token_name for each in tokens if isinstance(each, QueueToken)]
+    name = names[0] if len(names) == 1 else "name"
+    return f'queues are injected by name: Annotated[Queue, InjectQueue("{name}")].'
 
 
 SERVER: Final = Token[Server]("SERVER")

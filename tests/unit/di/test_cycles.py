@@ -36,7 +36,8 @@ def test_a_cycle_is_drawn_from_start_to_start() -> None:
         "  └─ c2: C2 (AppModule)\n"
         "    └─ c3: C3 (AppModule)\n"
         "      └─ c1: C1 (AppModule)   <- back to the start\n"
-        "Break it on one edge: Annotated[X, forward_ref(lambda: X)], or inject Lazy[X], or move the shared part into a third provider."
+        "Break it on one edge: in C3, say, by `c1: Lazy[C1]` or `c1: Annotated[C1, forward_ref(lambda: C1)]`; "
+        "or move the shared part into a third provider."
     )
 
 

@@ -63,7 +63,7 @@ def test_explicit_options_are_compared_instead_of_the_lists() -> None:
 
     build_graph(app(imports=[configured({"limit": 1}), configured({"limit": 1})]))
     error = only_error(app(imports=[configured({"limit": 1}), configured({"limit": 2})]), ConflictingModules)
-    assert error.differing == ("options",)
+    assert error.differing == ("limit",)
 
 
 def test_imports_with_keys_are_compared_by_their_keys() -> None:

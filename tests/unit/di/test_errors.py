@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import pytest
 
@@ -42,6 +42,10 @@ from toril.errors import ConfigurationError
 class Dep: ...
 
 
+class Sender(Protocol):
+    def send(self) -> None: ...
+
+
 class Queue: ...
 
 
@@ -78,8 +82,8 @@ def test_row_21_every_problem_of_a_graph_is_reported_at_once_before_anything_is_
     assert "  2) [UnresolvedDependency] can't resolve dependencies of NeedsQueue (Dep, ?, ?) (tests/unit/di/test_errors.py:" in text
     assert (
         "Please make sure that the arguments 'q: Queue' at index [1], 'name: str' at index [2] are available in the OrdersModule context.\n"
-        "     - if Queue is a provider, is it part of providers of OrdersModule? If it comes from another module, "
-        "is that module imported and does it export it?\n"
+        "     - no module provides Queue: add Queue to the providers of OrdersModule, or to those of a module that OrdersModule "
+        "imports and that exports Queue.\n"
         "     - str is a builtin type, which is no token by itself: give the parameter a default "
         'or use Annotated[str, Inject("SOME_TOKEN")].\n'
         "     - module path: AppModule -> OrdersModule"
@@ -139,7 +143,62 @@ def test_a_near_name_is_offered() -> None:
 
     (error,) = errors_of(app(providers=[provide("redis_url", use_value="x"), Uses]))
     assert isinstance(error, UnresolvedDependency)
-    assert error.hints == ("did you mean 'redis_url'?",)
+    assert error.hints == (
+        "did you mean 'redis_url'?",
+        (
+            "no module provides 'redis_ulr': add provide('redis_ulr', use_value=...) to the providers of AppModule, "
+            "or to those of a module that AppModule imports and that exports 'redis_ulr'."
+        ),
+    )
+
+
+def test_a_typed_token_is_offered_for_a_builtin_type_where_there_are_a_few() -> None:
+    tokens = [Token[str](f"T{number}") for number in range(4)]
+    others = [provide(Token[int]("N"), use_value=1), provide("url", use_value="x")]
+
+    class Uses:
+        def __init__(self, name: str) -> None: ...
+
+    def hint(*offered: Token[str]) -> str:
+        (error,) = errors_of(app(providers=[Uses, *others, *(provide(token, use_value="") for token in offered)]))
+        assert isinstance(error, UnresolvedDependency)
+        return error.hints[0].partition(" or use ")[2]
+
+    assert hint(*tokens[:2]) == "Annotated[str, Inject(T0)] or Annotated[str, Inject(T1)]."
+    assert hint(*tokens) == hint() == 'Annotated[str, Inject("SOME_TOKEN")].'
+
+
+def test_the_asking_class_and_the_alias_itself_are_never_what_was_meant() -> None:
+    class Mailers:
+        def __init__(self, mailer: Annotated[object, Inject("Mailer")]) -> None: ...
+
+    for providers in ([Mailers], [provide("Mailers", use_existing="Mailer")]):
+        (error,) = errors_of(app(providers=providers))
+        assert isinstance(error, UnresolvedDependency)
+        (hint,) = error.hints
+        assert hint.startswith("no module provides 'Mailer': add provide('Mailer', use_value=...) to the providers of AppModule")
+
+
+def test_what_is_listed_and_can_not_be_made_is_reported_once() -> None:
+    class Needs:
+        def __init__(self, sender: Sender) -> None: ...
+
+    @module(providers=[Sender, Needs])
+    class Own: ...
+
+    @module(providers=[Needs])
+    class Other: ...
+
+    refused, unresolved = errors_of(app(imports=[Own, Other]))
+    assert isinstance(refused, InvalidProvider)
+    assert isinstance(unresolved, UnresolvedDependency), "who would not see it anyhow is told"
+    assert unresolved.module == "Other"
+    assert unresolved.hints == (
+        (
+            "no module provides Sender: add provide(Sender, use_class=...) to the providers of Other, "
+            "or to those of a module that Other imports and that exports Sender."
+        ),
+    )
 
 
 EXAMPLES: list[DIError] = [

@@ -116,7 +116,7 @@ def test_a_second_one_with_other_options_is_an_error_and_with_the_same_is_not() 
     first = MailModule.for_root_async(use_class=PlainOptions)
     other = MailModule.for_root_async(use_existing=PlainOptions, imports=[OptionsModule])
     error = only_error(app(imports=[Again, other]), ConflictingModules)
-    assert error.differing == ("options",)
+    assert error.differing == ("use_class", "use_existing")
     context_of(imports=[Again, first])  # no error
 
 

@@ -196,9 +196,10 @@ async def test_a_modules_class_has_dependencies_like_any_provider() -> None:
 def test_an_export_must_be_provided_or_imported() -> None:
     error = only_error(app(exports=["zz"], providers=[provide("zzz", use_value=1)]), UnknownExport)
     assert (error.module, error.export, error.hints) == ("AppModule", "'zz'", ("did you mean 'zzz'?",))
-    assert (
-        "exports 'zz', but it is neither one of its providers nor one of its imported modules. Add it to providers or to imports."
-        in str(error)
+    error = only_error(app(exports=["zz"]), UnknownExport)
+    assert str(error) == (
+        f"AppModule ({error.place}) exports 'zz', but it is neither one of its providers nor one of its imported modules. "
+        "Add it to providers or to imports.\n- module path: AppModule"
     )
 
 
