@@ -8,10 +8,11 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from toril.cli.common import CommonOptions, run_command, with_common_options
 from toril.cli.groups.queues import queues as queue_group
 
 app = typer.Typer(
@@ -21,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+FailOn: TypeAlias = Literal["info", "warning", "error"]
 
 for group in (queue_group,):
     app.add_typer(group)
@@ -109,6 +112,21 @@ def new(
     from toril.cli.new import run_new
 
     sys.exit(run_new(folder))
+
+
+@app.command()
+@with_common_options
+def doctor(
+    common: CommonOptions,
+    queues: Annotated[list[str] | None, typer.Argument(help="Only these queues, and the server.", metavar="[QUEUE]...")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also show what was looked at and is in order.")] = False,
+    fail_on: Annotated[FailOn, typer.Option(help="From which severity on the exit code is 1.")] = "error",
+    all_keys: Annotated[bool, typer.Option("--all-keys", help="Go through all keys, also where there are more than a million.")] = False,
+) -> None:
+    """Find out what is wrong with the server and its queues, and what to do about it. Nothing is changed."""
+    from toril.cli.doctor import run_doctor
+
+    run_command(common, lambda session: run_doctor(session, queues or [], everything=everything, fail_on=fail_on, all_keys=all_keys))
 
 
 def _split(text: str) -> list[str]:

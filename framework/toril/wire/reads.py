@@ -138,6 +138,25 @@ class QueueReads:
             found += [JobEnd(row[1] is not None, row[2], (row[3] or b"").decode("utf-8", "replace")) if row else None for row in rows]
         return found
 
+    async def find_fields(self, job_ids: Sequence[str], *fields: str) -> list[list[bytes | None] | None]:
+        """Single fields of several jobs, by their names on the wire, the first of which every job has; None where there is no such job."""
+        found: list[list[bytes | None] | None] = []
+        for start in range(0, len(job_ids), READ_BATCH):
+            ids = job_ids[start : start + READ_BATCH]
+            rows = await self._commands.run(scripts.load("get_jobs"), self._bases, len(fields), *fields, *ids, repeatable=True)
+            found += [row or None for row in rows]
+        return found
+
+    async def unlocked(self, job_ids: Sequence[str]) -> list[str]:
+        """Those of these ids for which nobody holds a lock."""
+        reply: list[bytes] = await self._commands.run(scripts.load("unlocked"), self._bases, *job_ids, repeatable=True)
+        return list(map(id_text, reply))
+
+    async def find_orphans(self, candidates: Sequence[str]) -> list[str]:
+        """Those of these ids whose job is in no collection, and isn't locked: nobody will ever run or find it."""
+        reply: list[bytes] = await self._commands.run(scripts.load("find_orphans"), self._bases, *candidates, repeatable=True)
+        return list(map(id_text, reply))
+
     async def count_priorities(self, priorities: Sequence[int]) -> list[int]:
         """How many jobs may run now of each of these priorities; 0: those without one."""
         counts: list[int] = []
