@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 
 from toril.errors import InvalidOptionError, JobNotFoundError
 from toril.queues.job import Job, JobLogs
+from toril.queues.manifests import WorkerManifest, read_manifest
 from toril.queues.option_checks import check_priority
 from toril.queues.states import NEWEST_FIRST, PENDING_STATES, STATES, JobState, state_key, state_of_key
 from toril.wire.codec import JobRecord
@@ -186,6 +187,13 @@ class QueueGetters(Generic[DataT, ResultT]):
         """The workers of this queue that are connected, ours and Node's: each names one of its connections."""
         commands = await self._use()
         return worker_clients(await commands.clients(), commands.keys.client_name())
+
+    async def get_worker_manifests(self) -> list[WorkerManifest]:
+        """What the workers of this queue tell of themselves that are there now: which jobs they handle, where they run. Ours only."""
+        commands = await self._use()
+        now_ms, noted = await commands.noted_workers()
+        manifests = [read_manifest(worker_id, text) for worker_id, text in noted.items()]
+        return [one for one in manifests if one is not None and not one.is_stale(now_ms)]
 
     async def get_metrics(self, state: Literal["completed", "failed"], start: int = 0, end: int = -1) -> Metrics:
         """How many jobs have ended so, minute by minute, as far as the queue's workers count them (`WorkerOptions.metrics`).

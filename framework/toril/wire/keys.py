@@ -117,6 +117,11 @@ class QueueKeys:
         """The id of the job that a dead letter became, for a day."""
         return f"{self.own}replayed:{letter_id}"
 
+    @property
+    def workers(self) -> str:
+        """What the queue's workers tell of themselves; ours."""
+        return self.own + "workers"
+
     def schedules(self, owner: str) -> str:
         """What an application declares of schedules, and in which version; ours."""
         return f"{self.own}schedules:{owner}"

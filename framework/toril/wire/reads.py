@@ -10,6 +10,7 @@ from toril.wire import scripts
 from toril.wire.codec import JobRecord, id_text, job_record
 from toril.wire.connection import Connection, Server
 from toril.wire.keys import QueueKeys
+from toril.wire.presence import noted_workers, server_ms
 
 READ_BATCH: Final = 500
 
@@ -177,6 +178,10 @@ class QueueReads:
         """Who is connected to the server, as CLIENT LIST tells it."""
         reply: bytes = await self._commands.call("CLIENT", "LIST", repeatable=True)
         return reply.decode("utf-8", "replace")
+
+    async def noted_workers(self) -> tuple[int, dict[str, bytes]]:
+        """The time at the server, and what workers have told of themselves, by their ids."""
+        return await server_ms(self._commands), await noted_workers(self._commands, self.keys)
 
     async def count(self, states: Sequence[str]) -> list[int]:
         """How many jobs each of these states holds, all at the same instant."""

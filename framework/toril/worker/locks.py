@@ -32,6 +32,7 @@ from toril.wire.refusals import Argument
 from toril.worker.attempts import Attempts
 from toril.worker.health import Health
 from toril.worker.options import WorkerOptions
+from toril.worker.presence import Presence
 
 log = get_logger(__name__)
 
@@ -51,6 +52,7 @@ class LockKeeper:
     Args:
         attempts: what runs; changed by the loop, read by the thread.
         on_cancel: called in the loop with the id of a job that somebody wants to be cancelled.
+        presence: noted again in between.
         health: hears when renewing begins to fail, and when it works again.
     """
 
@@ -62,6 +64,7 @@ class LockKeeper:
         clock: Clock,
         attempts: Attempts,
         on_cancel: Callable[[str], None],
+        presence: Presence,
         health: Health,
     ) -> None:
         self._keys = keys
@@ -71,6 +74,7 @@ class LockKeeper:
         self._running = attempts.running
         self._on_lost = attempts.lock_lost
         self._on_cancel = on_cancel
+        self._presence = presence
         self._health = health
         self._is_failing = False
         self._due_ms = 0
@@ -134,6 +138,8 @@ class LockKeeper:
         now_ms = self._clock.now_ms()
         if not self._due_ms - interval_ms <= now_ms < self._due_ms:  # due, or the clock was set back
             self._due_ms = now_ms + (interval_ms if runner.run(self._renew(interval_ms)) else min(RETRY_MS, interval_ms))
+        if self._presence.is_due and not self._is_failing:
+            runner.run(self._presence.refresh(self._connection))
 
     async def _renew(self, interval_ms: int) -> bool:
         """Extend all locks in one call; whether the server answered."""

@@ -222,6 +222,11 @@ class Registry:
         return tuple(sorted(self._by_name))
 
     @property
+    def handles_all(self) -> bool:
+        """Whether there is a handler for every other name."""
+        return self._default is not None
+
+    @property
     def handlers(self) -> tuple[Handler, ...]:
         """All of them, the one without a name last."""
         return (*self._by_name.values(), *((self._default,) if self._default else ()))

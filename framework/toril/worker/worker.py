@@ -49,6 +49,7 @@ from toril.worker.locks import LockKeeper
 from toril.worker.missing import MissingJobs
 from toril.worker.observer import Measured, Observer
 from toril.worker.options import WorkerOptions
+from toril.worker.presence import Presence
 from toril.worker.processor import Handlers, Registry, handlers_of
 from toril.worker.running import CancelReason, RunningJob
 from toril.worker.slots import Slots
@@ -202,8 +203,9 @@ class Worker(EventSource):
         sweep = StalledSweep(commands, self.options, self._clock, self._health, self._stalled, self._attempts.end_cancelled, missing)
         channel = server.subscription(commands.keys, commands.keys.control)
         control = Control(commands, channel, self._attempts)
+        presence = Presence(self.queue, self.id, self.options, self.registry, server.commands_of(commands.keys))
         # Locks are renewed until the last outcome is written.
-        keeper = LockKeeper(server, commands.keys, self.options, self._clock, self._attempts, control.look_soon, self._health)
+        keeper = LockKeeper(server, commands.keys, self.options, self._clock, self._attempts, control.look_soon, presence, self._health)
         self._attempts.observer = observer = Observer.of(Measured(self.queue.name, self._slots, keeper))
         if observer is not None:
             self._lanes.on_round_trip, keeper.on_late = observer.meter.turn, observer.meter.loop_late
@@ -216,6 +218,7 @@ class Worker(EventSource):
             if bell_connection.is_connected:
                 with contextlib.suppress(ServerUnreachableError, ReplyLostError):
                     await check_server(server, commands.keys)
+                await presence.begin()
             self._started.set()
             async with keeper, asyncio.TaskGroup() as keepers:
                 tasks = [keepers.create_task(sweep.run_forever(), name="stalled-sweep")]
@@ -235,17 +238,15 @@ class Worker(EventSource):
             missing.close()
             threads.shutdown(wait=False, cancel_futures=True)
             # All in one: who cancels again during a first step must not keep the second from being taken.
-            await run_to_end(self._close(children, [bell_connection, *(lane.connection for lane in lanes)]))
+            await run_to_end(self._close(children, presence, [bell_connection, *(lane.connection for lane in lanes)]))
 
-    async def _close(self, children: Children, connections: list[Connection]) -> None:
-        try:
+    async def _close(self, children: Children, presence: Presence, connections: list[Connection]) -> None:
+        async with contextlib.AsyncExitStack() as stack:  # each in spite of what goes wrong in those before it
+            for connection in connections:
+                stack.push_async_callback(connection.aclose)
+            stack.push_async_callback(presence.end)
+            stack.push_async_callback(self.listeners.aclose)
             await children.aclose(force=self._is_forced)
-        finally:
-            try:
-                await self.listeners.aclose()
-            finally:
-                for connection in connections:
-                    await connection.aclose()
 
     def ask_to_stop(self, *, force: bool = False) -> None:
         """Begin to stop, from anywhere in the loop; returns at once. `force`: don't wait for jobs to end by themselves."""

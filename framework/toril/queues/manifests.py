@@ -1,0 +1,82 @@
+"""What each worker of a queue tells of itself, in the server: where it runs, and which jobs it has handlers for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from toril.wire.codec import from_json_or, to_json
+
+STALE_MS: Final = 45_000
+"""A worker that has not said for so long that it is there, is gone: it says so every 10 s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerManifest:
+    """What a worker of ours tells of itself. Node's tell nothing."""
+
+    id: str
+    """The worker's; the tokens of its locks begin with it."""
+    name: str | None
+    """As in `WorkerOptions`; jobs that it has run show it as `processed_by`."""
+    host: str
+    pid: int
+    version: str
+    """Of Toril."""
+    handlers: Sequence[str]
+    """The names of jobs that it has handlers for."""
+    handles_all: bool
+    """Whether it has one for every other name."""
+    concurrency: int
+    """How many jobs it runs at once."""
+    started_at_ms: int
+    """By the server's clock, as the next one."""
+    seen_at_ms: int
+    """When it last said that it is there."""
+    clock_off_ms: int
+    """By how much its clock is ahead of the server's; negative: behind."""
+
+    def handles(self, job_name: str) -> bool:
+        """Whether it has a handler for jobs of this name."""
+        return self.handles_all or job_name in self.handlers
+
+    def is_stale(self, server_ms: int) -> bool:
+        """Whether it is gone without having said so."""
+        return server_ms - self.seen_at_ms > STALE_MS
+
+    def text(self) -> bytes:
+        """As it stands in the server."""
+        fields = {
+            "name": self.name, "host": self.host, "pid": self.pid, "version": self.version,
+            "handlers": list(self.handlers), "handlesAll": self.handles_all, "concurrency": self.concurrency,
+            "startedAt": self.started_at_ms, "seenAt": self.seen_at_ms, "clockOff": self.clock_off_ms,
+        }  # fmt: skip
+        return to_json(fields, "the manifest of a worker")
+
+
+def read_manifest(worker_id: str, text: bytes) -> WorkerManifest | None:
+    """What a worker has told; None for what no worker of ours has written."""
+    found = from_json_or(text, None)
+    if not isinstance(found, dict):
+        return None
+    fields = cast("dict[str, Any]", found)
+    name, handlers = fields.get("name"), fields.get("handlers")
+    return WorkerManifest(
+        id=worker_id,
+        name=name if isinstance(name, str) else None,
+        host=str(fields.get("host", "")),
+        pid=_whole(fields, "pid"),
+        version=str(fields.get("version", "")),
+        handlers=[str(one) for one in cast("list[object]", handlers)] if isinstance(handlers, list) else [],
+        handles_all=fields.get("handlesAll") is True,
+        concurrency=_whole(fields, "concurrency"),
+        started_at_ms=_whole(fields, "startedAt"),
+        seen_at_ms=_whole(fields, "seenAt"),
+        clock_off_ms=_whole(fields, "clockOff"),
+    )
+
+
+def _whole(fields: dict[str, Any], name: str) -> int:
+    value = fields.get(name)
+    return value if isinstance(value, int) else 0
