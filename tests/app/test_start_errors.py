@@ -124,8 +124,8 @@ def test_all_that_is_wrong_in_the_modules_is_told_at_once(run: Runner, tmp_path:
     told = text_of(worker)
     assert "5 problems in the module graph" in told
     assert "Mailer" in told
-    assert "First (broken.py:7) processes queue 'emials': queue 'emials' is not registered; did you mean 'emails'?" in told
+    assert "First (broken.py:7 in AppModule) processes queue 'emials': queue 'emials' is not registered; did you mean 'emails'?" in told
     assert "queue 'letters' is not registered: add QueueModule.register_queue('letters') to the imports." in told
     assert "queue 'emails' has two handlers for jobs named 'a': keep one of them." in told
-    assert "Second.run (broken.py:16)" in told
+    assert "Second.run (broken.py:16) in AppModule" in told
     assert "contradict each other in concurrency" in told

@@ -83,12 +83,13 @@ is available in the ShopModule context.
         },
         """\
 circular dependency:
-Orders (AppModule)
-  └─ stock: Stock (AppModule)
-    └─ suppliers: Suppliers (AppModule)
-      └─ orders: Orders (AppModule)   <- back to the start
+Orders (AppModule, {file}:8)
+  └─ stock: Stock (AppModule, {file}:13)
+    └─ suppliers: Suppliers (AppModule, {file}:18)
+      └─ orders: Orders   <- back to the start
 Break it on one edge: in Suppliers, say, by `orders: Lazy[Orders]` or `orders: Annotated[Orders, forward_ref(lambda: Orders)]`; \
-or move the shared part into a third provider.""",
+or move the shared part into a third provider.
+- module path: AppModule""",
         {"orders: Orders)": "orders: Lazy[Orders])", "str(self.orders)": "str(self.orders.get())", "import module": "import Lazy, module"},
     ),
     "captive": Broken(
@@ -136,7 +137,7 @@ Configure it once, or give the two different keys.""",
     "unregistered_queue": Broken(
         UnregisteredQueueError,
         {"processor": "EmailProcessor", "queue": "e-mails"},
-        "EmailProcessor ({file}:8) processes queue 'e-mails': queue 'e-mails' is not registered; did you mean 'emails'?",
+        "EmailProcessor ({file}:8 in AppModule) processes queue 'e-mails': queue 'e-mails' is not registered; did you mean 'emails'?",
         {'@processor("e-mails")': '@processor("emails")'},
     ),
     "queue_without_a_name": Broken(

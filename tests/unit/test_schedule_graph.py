@@ -205,7 +205,7 @@ def test_one_class_in_two_modules_has_its_schedules_twice() -> None:
 
     errors = errors_of(Reports, imports=[SCHEDULES, OtherModule])
     assert [type(error) for error in errors] == [ScheduleConflictError] * 3
-    assert "in OtherModule" in str(errors[0])
+    assert "in AppModule -> OtherModule" in str(errors[0])
 
 
 def test_a_method_with_required_parameters_cannot_be_scheduled() -> None:

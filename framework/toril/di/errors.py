@@ -170,13 +170,14 @@ class UnresolvedDependency(DIError):
 class CircularAlias(DIError):
     """Aliases (`use_existing`) that lead back to themselves. `steps` are their tokens, in order."""
 
-    def __init__(self, steps: Sequence[str], place: str = "") -> None:
-        super().__init__(steps, place)
-        self.steps, self.place = tuple(steps), place
+    def __init__(self, steps: Sequence[str], place: str = "", path: str = "") -> None:
+        super().__init__(steps, place, path)
+        self.steps, self.place, self.path = tuple(steps), place, path
 
     def __str__(self) -> str:
         loop = " -> ".join((*self.steps, self.steps[0]))
-        return f"aliases lead back to themselves: {loop}{_at(self.place)}. Let one of them name a provider that makes an object."
+        fix = "Let one of them name a provider that makes an object."
+        return f"aliases lead back to themselves: {loop}{_at(self.place)}. {fix}{_path(self.path)}"
 
 
 class CircularDependency(DIError):
@@ -186,20 +187,32 @@ class CircularDependency(DIError):
         steps: name and module of each, in order; the last needs the first.
         parameters: the parameter of `steps[i]` that asks for the next one.
         hints: what else is known, such as a `forward_ref` that can't help here.
+        places: where each is defined.
+        path: the way to the module of the first.
     """
 
-    def __init__(self, steps: Sequence[tuple[str, str]], parameters: Sequence[str], hints: Sequence[str] = ()) -> None:
-        super().__init__(steps, parameters, hints)
+    def __init__(
+        self,
+        steps: Sequence[tuple[str, str]],
+        parameters: Sequence[str],
+        hints: Sequence[str] = (),
+        places: Sequence[str] = (),
+        path: str = "",
+    ) -> None:
+        super().__init__(steps, parameters, hints, places, path)
         self.steps, self.parameters, self.hints = tuple(steps), tuple(parameters), tuple(hints)
+        self.places, self.path = tuple(places), path
 
     def __str__(self) -> str:
-        lines = ["circular dependency:", f"{self.steps[0][0]} ({self.steps[0][1]})"]
-        for depth, parameter in enumerate(self.parameters):
-            name, module = self.steps[(depth + 1) % len(self.steps)]
-            back = "   <- back to the start" if depth + 1 == len(self.steps) else ""
-            lines.append(f"{'  ' * (depth + 1)}└─ {parameter}: {name} ({module}){back}")
+        shown = [f"{name} ({module})" for name, module in self.steps]
+        if self.places:
+            shown = [f"{name} ({module}, {place})" for (name, module), place in zip(self.steps, self.places, strict=True)]
+        lines = ["circular dependency:", shown[0]]
+        for depth, parameter in enumerate(self.parameters, 1):
+            back = f"{self.steps[0][0]}   <- back to the start"
+            lines.append(f"{'  ' * depth}└─ {parameter}: {shown[depth] if depth < len(shown) else back}")
         lines.append(f"Break it on one edge: {self._how()}; or move the shared part into a third provider.")
-        return "\n".join((*lines, *self.hints))
+        return "\n".join((*lines, *self.hints)) + _path(self.path)
 
     def _how(self) -> str:
         """What to write on the last edge that is a parameter of that name and asks for a class."""
@@ -239,13 +252,13 @@ class CaptiveDependency(DIError):
 class UnknownOverride(DIError):
     """An override names a provider or module that the graph doesn't have."""
 
-    def __init__(self, target: str, kind: str, near: Sequence[str] = ()) -> None:
-        super().__init__(target, kind, near)
-        self.target, self.kind, self.near = target, kind, tuple(near)
+    def __init__(self, target: str, kind: str, near: Sequence[str] = (), place: str = "") -> None:
+        super().__init__(target, kind, near, place)
+        self.target, self.kind, self.near, self.place = target, kind, tuple(near), place
 
     def __str__(self) -> str:
         near = f"; did you mean {' or '.join(self.near)}?" if self.near else "."
-        return f"the {self.kind} {self.target} can't be overridden, because the graph has no such {self.kind}{near}"
+        return f"the {self.kind} {self.target} can't be overridden{_at(self.place)}, because the graph has no such {self.kind}{near}"
 
 
 # ── raised while the application runs ─────────────────────────────────────────────────────────────────────────

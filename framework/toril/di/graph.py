@@ -181,7 +181,9 @@ def _cycles(bindings: Sequence[Binding]) -> Iterator[CircularDependency]:
         if cycle:
             steps = [bindings[number] for number in cycle]
             hints = tuple(dict.fromkeys(unusable.get(component[cycle[0]], ())))
-            yield CircularDependency([(step.name, step.node.name) for step in steps], _parameters_between(steps), hints)
+            named = [(step.name, step.node.name) for step in steps]
+            places = [str(step.place) for step in steps]
+            yield CircularDependency(named, _parameters_between(steps), hints, places, steps[0].node.path)
 
 
 def _hard_edges(binding: Binding) -> Iterator[Edge]:

@@ -134,7 +134,8 @@ class Linker:
     def _unknown_overrides(self) -> None:
         for token in (each for each in self._replacements if each in self._unused):
             names = [token_name(known) for known in self.by_token]
-            self.errors.append(UnknownOverride(token_name(token), "provider", near(token_name(token), names)))
+            place = str(self._replacements[token].place)
+            self.errors.append(UnknownOverride(token_name(token), "provider", near(token_name(token), names), place))
 
     def _bind(
         self,
@@ -306,7 +307,7 @@ class Linker:
             if target in seen:
                 loop = seen[seen.index(target) :]
                 if alias is min(loop, key=self.bindings.index):  # once for the whole loop
-                    self.errors.append(CircularAlias([token_name(each.token) for each in loop], str(alias.place)))
+                    self.errors.append(CircularAlias([token_name(each.token) for each in loop], str(alias.place), alias.node.path))
                 return
             seen.append(target)
         alias.alias_of = seen[-1]

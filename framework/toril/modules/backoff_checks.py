@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from toril.di import DIError, Graph
 from toril.di.providers import ValueProvider
 from toril.modules.errors import InvalidProcessorError
-from toril.modules.explorer import Processor, find_processors
+from toril.modules.explorer import Processor, find_processors, within
 from toril.modules.queue_module import QueueModuleOptions
 from toril.queues.option_parts import BUILT_IN
 from toril.queues.options import JobOptions, QueueOptions
@@ -44,7 +44,7 @@ def _said(graph: Graph, queue: str, processors: Sequence[Processor]) -> Iterator
         if handler.definition is None or handler.definition.options.backoff is None:
             needs_defaults = True
         else:
-            yield f"{handler.processor.cls.__name__}.{handler.method}", str(handler.metadata.place), handler.definition.options
+            yield f"{handler.processor.cls.__name__}.{handler.method}", handler.where, handler.definition.options
     if needs_defaults:
         yield from _defaults(graph, queue)
 
@@ -56,6 +56,6 @@ def _defaults(graph: Graph, queue: str) -> Iterator[tuple[str, str, JobOptions]]
         made = binding.provider.value if isinstance(binding.provider, ValueProvider) else None
         if isinstance(made, QueueModuleOptions) or (isinstance(made, QueueOptions) and made.name == queue):
             where = of_all if isinstance(made, QueueModuleOptions) else of_queue
-            where.append((f"default_job_options of {binding.node.name}", str(binding.node.place), made.default_job_options))
+            where.append((f"default_job_options of {binding.node.name}", within(binding.node.place, binding), made.default_job_options))
     is_said = any(options.backoff is not None for _, _, options in of_queue)
     return iter(of_queue if is_said else of_all)

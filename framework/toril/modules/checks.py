@@ -21,7 +21,7 @@ from toril.modules.errors import (
     ProcessorOptionsError,
     UnregisteredQueueError,
 )
-from toril.modules.explorer import HandlerMethod, Processor, find_processors
+from toril.modules.explorer import HandlerMethod, Processor, find_processors, within
 from toril.modules.fleet_decorators import FleetMetadata
 from toril.modules.listener_checks import local_arguments, misfits
 from toril.modules.tokens import queue_hint
@@ -49,7 +49,8 @@ def check_processors(graph: Graph) -> Iterator[DIError]:
 
 def check_undecorated(graph: Graph) -> Iterator[DIError]:
     """Handlers and local listeners in classes that serve no queue, so that nobody would call them; another of the checks."""
-    for cls in dict.fromkeys(binding.known_class for binding in graph.bindings):
+    first_of = {binding.known_class: binding for binding in reversed(graph.bindings)}
+    for cls, binding in reversed(first_of.items()):
         if cls is None or own_metadata(cls, ProcessorMetadata) is not None:
             continue
         methods = list(dict.fromkeys(name for name, _ in (*handlers_in(cls), *listeners_in(cls))))
@@ -57,7 +58,7 @@ def check_undecorated(graph: Graph) -> Iterator[DIError]:
             base = next((base.__name__ for base in cls.__mro__ if own_metadata(base, ProcessorMetadata) is not None), None)
             fix = f'decorate it with @processor("…"){"" if base is None else f", as {base} is: subclasses say it anew"}'
             reason = f"no queue ever calls {', '.join(methods)}, since its class is no processor: {fix}"
-            yield InvalidProcessorError(f"{cls.__name__}.{methods[0]}", line_of(getattr(cls, methods[0])), reason)
+            yield InvalidProcessorError(f"{cls.__name__}.{methods[0]}", within(line_of(getattr(cls, methods[0])), binding), reason)
 
 
 def _check_handlers(graph: Graph, queue: str, methods: Sequence[HandlerMethod]) -> Iterator[DIError]:
@@ -101,13 +102,11 @@ def _disagreements(graph: Graph, one: HandlerMethod) -> Iterator[str]:
 
 
 def _invalid(one: HandlerMethod, reason: str) -> InvalidProcessorError:
-    return InvalidProcessorError(f"{one.processor.cls.__name__}.{one.method}", str(one.metadata.place), reason)
+    return InvalidProcessorError(f"{one.processor.cls.__name__}.{one.method}", one.where, reason)
 
 
 def _conflict(queue: str, first: HandlerMethod, second: HandlerMethod) -> HandlerConflictError:
-    places = (first.place, second.place)
-    if first.place == second.place:  # one class, provided by two modules
-        places = (f"{first.place} in {first.processor.binding.node.name}", f"{second.place} in {second.processor.binding.node.name}")
+    places = (within(one.place, one.processor.binding) for one in (first, second))
     return HandlerConflictError(queue, first.metadata.name, *places)
 
 
@@ -119,7 +118,7 @@ def _check_both(processor: Processor) -> Iterator[DIError]:
     for method, decorator in heard:
         if method in handlers:
             reason = f"one method can't be both a handler and a listener: write two, one with @process, one with {decorator}"
-            yield InvalidProcessorError(f"{processor.cls.__name__}.{method}", str(handlers[method]), reason)
+            yield InvalidProcessorError(f"{processor.cls.__name__}.{method}", within(handlers[method], processor.binding), reason)
 
 
 def _check_listeners(graph: Graph, processor: Processor) -> Iterator[DIError]:
@@ -128,7 +127,7 @@ def _check_listeners(graph: Graph, processor: Processor) -> Iterator[DIError]:
         if method in handlers:  # which has an error of its own
             continue
         for reason in misfits(processor.cls, method, f"@on_queue_{event}", local_arguments(event), processor.metadata.names):
-            place = str(place_of(getattr(processor.cls, method)))
+            place = within(place_of(getattr(processor.cls, method)), processor.binding)
             yield InvalidProcessorError(f"{processor.cls.__name__}.{method}", place, reason)
     lonely = [method for method, event in processor.listeners if event not in WITH_JOB]
     chain = graph.job_chain(processor.binding)
@@ -143,7 +142,7 @@ def _check_children(graph: Graph, processor: Processor) -> Iterator[DIError]:
         try:
             child_modules(graph, processor.binding)
         except ValueError as error:
-            yield NotInChildError(f"{processor.cls.__name__}.{there[0].method}", str(there[0].metadata.place), str(error))
+            yield NotInChildError(f"{processor.cls.__name__}.{there[0].method}", there[0].where, str(error))
 
 
 def _check_options(queue: str, processors: Iterable[Processor]) -> Iterator[DIError]:

@@ -44,6 +44,11 @@ class HandlerMethod:
         return f"{self.processor.cls.__name__}.{self.method} ({self.metadata.place})"
 
     @property
+    def where(self) -> str:
+        """Where it is written, and the way to its module."""
+        return within(self.metadata.place, self.processor.binding)
+
+    @property
     def definition(self) -> JobDef[Any, Any] | None:
         """The definition that it was decorated with, if it was one."""
         definition = self.metadata.definition
@@ -77,8 +82,8 @@ class Processor:
 
     @property
     def place(self) -> str:
-        """Where its class is decorated."""
-        return str(self.metadata.place)
+        """Where its class is decorated, and the way to its module."""
+        return within(self.metadata.place, self.binding)
 
     @property
     def handlers(self) -> list[HandlerMethod]:
@@ -93,6 +98,11 @@ class Processor:
     def listeners(self) -> list[tuple[str, LocalEvent]]:
         """Its methods that listen."""
         return listeners_in(self.cls)
+
+
+def within(place: object, binding: Binding) -> str:
+    """A place of a provider with the way to its module, as errors show it: `app/mail.py:7 in AppModule -> MailModule`."""
+    return f"{place} in {binding.node.path}"
 
 
 def find_processors(graph: Graph) -> dict[str, list[Processor]]:

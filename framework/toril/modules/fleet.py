@@ -18,6 +18,7 @@ from toril.di.discovery import find_methods
 from toril.di.providers import InjectableMetadata
 from toril.modules.decorators import ProcessorMetadata
 from toril.modules.errors import InvalidProcessorError, NoJobHereError, UnregisteredQueueError
+from toril.modules.explorer import within
 from toril.modules.fleet_decorators import FleetMetadata
 from toril.modules.listener_checks import fleet_arguments, misfits
 from toril.modules.tokens import QueueToken, queue_hint
@@ -66,7 +67,7 @@ def find_fleet_listeners(graph: Graph) -> list[FleetListener]:
 def check_fleet_listeners(graph: Graph) -> Iterator[DIError]:
     """Everything that is wrong with them; one of the checks that `build_graph` is given."""
     for one in find_fleet_listeners(graph):
-        name, place = f"{one.cls.__name__}.{one.method}", str(one.metadata.place)
+        name, place = f"{one.cls.__name__}.{one.method}", within(one.metadata.place, one.binding)
         if one.queue is None:
             event = one.metadata.event.event_name
             reason = f'its class processes no queue: name the one it listens to, as in @on_global_queue_{event}("emails")'

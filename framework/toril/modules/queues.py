@@ -10,7 +10,7 @@ from toril.di.providers import ValueProvider
 from toril.errors import InvalidOptionError
 from toril.modules.connections import registered_queues
 from toril.modules.errors import UnregisteredDeadLetterError
-from toril.modules.explorer import register_payloads
+from toril.modules.explorer import register_payloads, within
 from toril.modules.tokens import FlowProducerToken, QueueOptionsToken, QueueToken, queue_hint
 from toril.modules.workers import bind_listeners
 from toril.queues.flows import FlowProducer
@@ -25,7 +25,7 @@ def check_dead_letters(graph: Graph) -> Iterator[DIError]:
         if isinstance(provider, ValueProvider) and isinstance(options := provider.value, QueueOptions) and options.dead_letter:
             hint = queue_hint(options.dead_letter, graph.tokens())
             if hint is not None:
-                yield UnregisteredDeadLetterError(options.name, options.dead_letter, str(binding.node.place), hint)
+                yield UnregisteredDeadLetterError(options.name, options.dead_letter, within(binding.node.place, binding), hint)
 
 
 def prepare_queues(ctx: ApplicationContext) -> None:

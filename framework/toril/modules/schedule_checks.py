@@ -13,7 +13,7 @@ from toril.modules.errors import (
     NoScheduleModuleError,
     ScheduleConflictError,
 )
-from toril.modules.explorer import find_processors
+from toril.modules.explorer import find_processors, within
 from toril.modules.schedule_explorer import ScheduledMethod, find_schedules, schedule_queue
 from toril.modules.schedule_module import ScheduleModule
 
@@ -34,7 +34,7 @@ def check_schedules(graph: Graph) -> Iterator[DIError]:
         chain = graph.job_chain(one.binding)
         if chain:
             names = tuple(binding.name for binding in chain)
-            yield NoJobHereError(one.cls.__name__, one.method, names, str(one.metadata.place))
+            yield NoJobHereError(one.cls.__name__, one.method, names, within(one.metadata.place, one.binding))
 
 
 def check_schedule_module(graph: Graph) -> Iterator[DIError]:
@@ -42,14 +42,11 @@ def check_schedule_module(graph: Graph) -> Iterator[DIError]:
     methods = find_schedules(graph)
     is_bare = any(node.module is ScheduleModule and node.dynamic is None for node in graph.nodes)  # which has an error of its own
     if methods and schedule_queue(graph) is None and not is_bare:
-        yield NoScheduleModuleError(tuple(one.place for one in methods), graph.root.name)
+        yield NoScheduleModuleError(tuple(within(one.place, one.binding) for one in methods), graph.root.name)
 
 
 def _conflict(first: ScheduledMethod, second: ScheduledMethod) -> ScheduleConflictError:
-    places = (first.place, second.place)
-    if first.place == second.place:  # one class, provided by two modules
-        places = (f"{first.place} in {first.binding.node.name}", f"{second.place} in {second.binding.node.name}")
-    return ScheduleConflictError(first.name, *places)
+    return ScheduleConflictError(first.name, *(within(one.place, one.binding) for one in (first, second)))
 
 
 def _check_call(one: ScheduledMethod) -> Iterator[DIError]:
@@ -59,6 +56,7 @@ def _check_call(one: ScheduledMethod) -> Iterator[DIError]:
         inspect.signature(function).bind(*(("self",) if one.is_bindable else ()))
     except TypeError:
         reason = f"it is called without arguments, as {one.method}(self): give its parameters defaults, or inject what it needs"
-        yield InvalidScheduleError(one.name, one.place, reason)
+        yield InvalidScheduleError(one.name, within(one.place, one.binding), reason)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        yield InvalidScheduleError(one.name, one.place, "it is a generator, whose body a call doesn't run: leave out yield")
+        reason = "it is a generator, whose body a call doesn't run: leave out yield"
+        yield InvalidScheduleError(one.name, within(one.place, one.binding), reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any
 
 import pytest
@@ -30,14 +31,17 @@ def test_a_cycle_is_drawn_from_start_to_start() -> None:
     error = only_error(app(providers=[C1, C2, C3]), CircularDependency)
     assert error.steps == (("C1", "AppModule"), ("C2", "AppModule"), ("C3", "AppModule"))
     assert error.parameters == ("c2", "c3", "c1")
+    places = [f"tests/unit/di/test_cycles.py:{inspect.getsourcelines(cls)[1]}" for cls in (C1, C2, C3)]
+    assert error.places == tuple(places)
     assert str(error) == (
         "circular dependency:\n"
-        "C1 (AppModule)\n"
-        "  └─ c2: C2 (AppModule)\n"
-        "    └─ c3: C3 (AppModule)\n"
-        "      └─ c1: C1 (AppModule)   <- back to the start\n"
+        f"C1 (AppModule, {places[0]})\n"
+        f"  └─ c2: C2 (AppModule, {places[1]})\n"
+        f"    └─ c3: C3 (AppModule, {places[2]})\n"
+        "      └─ c1: C1   <- back to the start\n"
         "Break it on one edge: in C3, say, by `c1: Lazy[C1]` or `c1: Annotated[C1, forward_ref(lambda: C1)]`; "
-        "or move the shared part into a third provider."
+        "or move the shared part into a third provider.\n"
+        "- module path: AppModule"
     )
 
 

@@ -201,36 +201,94 @@ def test_what_is_listed_and_can_not_be_made_is_reported_once() -> None:
     )
 
 
-EXAMPLES: list[DIError] = [
-    InvalidModule("X", "reason", "hint", "A -> X", "a.py:1"),
-    ConflictingModules("M", "'k'", "a.py:1", "b.py:2", ["providers"], ("A", "A -> B")),
-    InvalidProvider("P", "M", "reason", "hint", "a.py:1", "A"),
-    UnknownExport("M", "X", ["hint"], "a.py:1", "A"),
-    UnreadableAnnotation("C", "p", 0, "X", "reason", "hint", "a.py:1", "A"),
-    UnresolvedDependency("C", "M", ["a: A", "b: B"], [1], ["hint"], "a.py:1", "A"),
-    CircularAlias(["a", "b"], "a.py:1"),
-    CircularDependency([("A", "M"), ("B", "M")], ["b", "a"], ["hint"]),
-    CaptiveDependency("A", "M", ["A", "B"], "reason", "a.py:1", "A"),
-    UnknownOverride("X", "provider", ["Y"]),
-    NotFound("X", "M", ["hint"]),
-    AmbiguousToken("X", ["A", "B"]),
-    WrongScope("X", "is transient", "Do this."),
-    OutOfScope("X"),
-    NotReady("X", "new", "created"),
-    AwaitableValue("X", "M", "coroutine"),
-]
+TEXTS: dict[DIError, str] = {
+    InvalidModule("X", "it is no module", "Decorate it.", "A -> B", "a.py:1"): """\
+X (a.py:1): it is no module. Decorate it.
+- module path: A -> B""",
+    ConflictingModules("M", "'k'", "a.py:1", "b.py:2", ["url", "prefix"], ("A", "A -> B")): """\
+M is imported twice with key 'k' and other options (url and prefix), and one of the two would be ignored:
+  - a.py:1 (module path: A)
+  - b.py:2 (module path: A -> B)
+Configure it once, or give the two different keys.""",
+    InvalidProvider("P", "M", "it is None", "Leave it out.", "a.py:1", "A -> M"): """\
+provider P in M (a.py:1): it is None. Leave it out.
+- module path: A -> M""",
+    UnknownExport("M", "X", ["did you mean Y?"], "a.py:1", "A"): """\
+M (a.py:1) exports X, but it is neither one of its providers nor one of its imported modules.
+- did you mean Y?
+- module path: A""",
+    UnreadableAnnotation("C", "p", 0, "X", "it can't be read", "Import it.", "a.py:1", "A"): """\
+can't read the argument 'p: X' at index [0] of C (a.py:1): it can't be read. Import it.
+- module path: A""",
+    UnresolvedDependency("C", "M", ["a: A", "b: B"], [1], ["did you mean D?"], "a.py:1", "A"): """\
+can't resolve dependencies of C (A, ?) (a.py:1). Please make sure that the argument 'b: B' at index [1] is available in the M context.
+- did you mean D?
+- module path: A""",
+    CircularAlias(["a", "b"], "a.py:1", "A"): """\
+aliases lead back to themselves: a -> b -> a (a.py:1). Let one of them name a provider that makes an object.
+- module path: A""",
+    CircularDependency([("'a'", "M"), ("B", "M")], ["b", "inject[0]"], ["More is known."], ["a.py:1", "b.py:2"], "A -> M"): """\
+circular dependency:
+'a' (M, a.py:1)
+  └─ b: B (M, b.py:2)
+    └─ inject[0]: 'a'   <- back to the start
+Break it on one edge: in 'a', say, by `b: Lazy[B]` or `b: Annotated[B, forward_ref(lambda: B)]`; \
+or move the shared part into a third provider.
+More is known.
+- module path: A -> M""",
+    CaptiveDependency("A", "M", ["A", "JobRef"], "it is declared singleton", "a.py:1", "A -> M"): """\
+A in M (a.py:1) depends on the job scope (A -> JobRef), but it is declared singleton. Make it job-scoped, pass the job as an argument, \
+or inject Lazy[...] or ModuleRef and ask for it while a job runs.
+- module path: A -> M""",
+    UnknownOverride(
+        "X", "module", ["Y", "Z"]
+    ): "the module X can't be overridden, because the graph has no such module; did you mean Y or Z?",
+    NotFound("X", "M", ["did you mean Y?"]): "nothing visible in M provides X\n- did you mean Y?",
+    AmbiguousToken("X", ["A", "B"]): (
+        "X is provided by several modules (A, B): say which with select(Module).get(...), or take all with get_all(...)."
+    ),
+    WrongScope("X", "is transient, so there is no single instance", "Use it."): "X is transient, so there is no single instance. Use it.",
+    OutOfScope("X"): (
+        "X is job-scoped, and there is no current job. Ask for it while a job runs, or open a scope: "
+        "`async with ctx.job_scope(job) as scope: await scope.resolve(...)`."
+    ),
+    NotReady("X", "new", "created"): "X: the application context is new; this needs it to be created.",
+    AwaitableValue("X", "M", "coroutine"): (
+        "the factory of X in M returned a coroutine instead of an object. Declare the factory with `async def`, so that it is awaited "
+        "before anything depends on it."
+    ),
+}
+NESTED = GraphErrors([UnknownOverride("X", "module"), CircularAlias(["a"], "a.py:1", "A")])
 
 
-@pytest.mark.parametrize("error", [*EXAMPLES, GraphErrors(EXAMPLES)], ids=lambda error: type(error).__name__)
-def test_every_error_can_be_pickled_and_says_what_to_do(error: DIError) -> None:
+@pytest.mark.parametrize("error", [*TEXTS, NESTED], ids=lambda error: type(error).__name__)
+def test_every_error_can_be_pickled_with_all_that_it_tells(error: DIError) -> None:
     copy = pickle.loads(pickle.dumps(error))  # our own
     assert type(copy) is type(error)
     assert str(copy) == str(error)
     assert copy.__dict__.keys() == error.__dict__.keys()
 
 
-def test_every_error_of_the_container_has_an_example_here() -> None:
+@pytest.mark.parametrize("error", TEXTS, ids=lambda error: type(error).__name__)
+def test_every_error_says_what_where_and_what_to_do(error: DIError) -> None:
+    assert str(error) == TEXTS[error]
+
+
+def test_several_errors_are_numbered_with_their_classes() -> None:
+    assert (
+        str(NESTED)
+        == """\
+2 problems in the module graph (nothing was instantiated):
+
+  1) [UnknownOverride] the module X can't be overridden, because the graph has no such module.
+
+  2) [CircularAlias] aliases lead back to themselves: a -> a (a.py:1). Let one of them name a provider that makes an object.
+     - module path: A"""
+    )
+
+
+def test_every_error_of_the_container_has_its_text_here() -> None:
     import toril.di.errors
 
     defined = {value for value in vars(toril.di.errors).values() if isinstance(value, type) and issubclass(value, DIError)}
-    assert defined - {DIError, GraphErrors} == {type(error) for error in EXAMPLES}
+    assert defined - {DIError, GraphErrors} == {type(error) for error in TEXTS}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.di.building import app, context_of, only_error
 from tests.unit.di.inherited import Inherited, Local
-from toril.di import Inject, Lazy, UnreadableAnnotation, UnresolvedDependency, build_graph, injectable, provide
+from toril.di import DynamicModule, Inject, Lazy, UnreadableAnnotation, UnresolvedDependency, build_graph, injectable, module, provide
 from toril.di.signature import Dependency, read_signature
 
 if TYPE_CHECKING:
@@ -173,6 +173,22 @@ def test_injectable_lets_a_local_class_be_read_from_elsewhere_and_local_names_hi
     binding = graph.find(graph.root, uses)
     assert binding is not None
     assert [edge.dependency.token for edge in binding.edges] == [log]
+
+
+def test_what_is_defined_after_the_decorator_ran_is_not_in_its_snapshot() -> None:
+    @injectable()
+    class Uses:
+        def __init__(self, later: Later) -> None: ...  # what is tested
+
+    class Later: ...
+
+    def elsewhere() -> UnreadableAnnotation:  # does not see this function's names
+        return only_error(DynamicModule(module(providers=[Uses])(type("Root", (), {}))), UnreadableAnnotation)
+
+    error = elsewhere()
+    assert error.reason == "the name 'Later' can't be found at run time"
+    assert "define it above the decorator" in error.hint
+    build_graph(app(providers=[Uses, Later]))  # seen by whoever makes the root here
 
 
 def test_names_of_another_function_never_hide_what_the_class_itself_sees() -> None:
