@@ -183,6 +183,14 @@ class Application:
         return is_running and all(worker.is_ready for worker in self.workers)
 
     @property
+    def not_ready_because(self) -> list[str]:
+        """Why it doesn't do its work right now, in words; empty if it does. May be asked from any thread."""
+        if self._state is not ApplicationState.RUNNING or self._stop_asked.is_set():
+            state = ApplicationState.STOPPING if self._stop_asked.is_set() else self._state
+            return [f"the application is {state.value}"]
+        return [f"queue {worker.queue.name}: {problem}" for worker in self.workers for problem in worker.not_ready_because]
+
+    @property
     def overview(self) -> dict[str, object]:
         """What the log's `ready` tells: a worker and a producer that wait for each other in vain differ in server or prefix."""
         server = find(self.ctx, SERVER)

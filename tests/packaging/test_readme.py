@@ -79,7 +79,7 @@ def examples(page: str) -> list[str]:
     ("page", "number"),
     [
         (page, number)
-        for page in ("docs/guide.md", "docs/from-nestjs.md", "docs/interop.md", "docs/scaling.md")
+        for page in ("docs/guide.md", "docs/from-nestjs.md", "docs/interop.md", "docs/observability.md", "docs/scaling.md")
         for number in range(len(examples(page)))
     ],
 )

@@ -62,6 +62,10 @@ def worker(
     ] = 1,
     reload: Annotated[bool, typer.Option("--reload", help="Start anew when Python or TOML files in this folder change.")] = False,
     burst: Annotated[bool, typer.Option("--burst", help="Stop when nothing is left to run now.")] = False,
+    probe_address: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST:]PORT", envvar="TORIL_PROBE_ADDRESS", help="Serve /livez, /readyz and /metrics there, over HTTP."),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors at start.")] = False,
 ) -> None:
     """Run the workers of an application until Ctrl-C or SIGTERM."""
@@ -79,18 +83,24 @@ def worker(
         connect_timeout=connect_timeout,
         burst=burst,
         debug=debug,
+        is_probed=probe_address is not None,
     )
     if reload and burst:
         raise typer.BadParameter("a burst ends by itself, so there is nothing to reload", param_hint="--reload")
     if reload and importlib.util.find_spec("watchfiles") is None:
         raise typer.BadParameter("it needs watchfiles: pip install 'toril[reload]'", param_hint="--reload")
+    probes = None
+    if probe_address is not None:
+        from toril.cli.probes import listen
+
+        probes = listen(probe_address)
     if processes > 1 or reload:
         from toril.cli.supervisor import run_supervisor
 
-        sys.exit(run_supervisor(command, processes, reload=reload))
+        sys.exit(run_supervisor(command, processes, reload=reload, probes=probes))
     from toril.cli.worker import run_worker
 
-    sys.exit(run_worker(command))
+    sys.exit(run_worker(command, probes=probes))
 
 
 @app.command()

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 from toril.application import Application
 from toril.cli import exit_codes
+from toril.cli.process_probe import ProcessProbe
 from toril.cli.worker import run_worker
 from toril.cli.worker_command import WorkerCommand
 from toril.clock import SystemClock
@@ -34,6 +35,12 @@ class Line:
     def __init__(self, fileno: int) -> None:
         self._socket = socket.socket(fileno=fileno)
         self._socket.set_inheritable(False)  # programs that jobs start have no part in it
+        self._sending = threading.Lock()
+        self._probe: ProcessProbe | None = None
+
+    def probe_with(self, probe: ProcessProbe) -> None:
+        """From now on answer what the supervisor asks."""
+        self._probe = probe
 
     def created(self) -> None:
         """Logs are as the settings say: the supervisor's lines are to look the same."""
@@ -48,13 +55,30 @@ class Line:
         threading.Thread(target=self._end_with_supervisor, name="toril-supervisor", daemon=True).start()
 
     def _tell(self, kind: str, **content: object) -> None:
-        with suppress(OSError):  # the supervisor is gone, and the thread ends us
+        with suppress(OSError), self._sending:  # the supervisor is gone, and the thread ends us
             self._socket.sendall(json.dumps({"kind": kind, **content}).encode() + b"\n")
 
+    def _answer(self, question: str, number: int) -> None:
+        """Tell how this process is, in the words of `Probed`: a list of problems, or all metrics."""
+        try:
+            answer = self._answer_to(question)
+        except Exception as error:
+            log.error("a probe can't be answered", question=question, exc_info=error)
+        else:
+            self._tell("answer", number=number, answer=answer)
+
+    def _answer_to(self, question: str) -> object:
+        probe = self._probe
+        if question == "metrics":
+            return None if probe is None else probe.metrics().decode()
+        if probe is None:  # it has just begun
+            return ["the process is starting"] if question == "readyz" else []
+        return list(probe.readyz() if question == "readyz" else probe.livez())
+
     def _end_with_supervisor(self) -> None:
-        with suppress(OSError):
-            while self._socket.recv(1):  # it says nothing
-                pass
+        with suppress(OSError), self._socket.makefile("r", encoding="utf-8") as lines:
+            for line in lines:
+                self._answer(**json.loads(line))
         log.error("the supervisor is gone: stopping at once")
         os.kill(os.getpid(), signal.SIGTERM)  # while modules are being imported this ends the process
         os.kill(os.getpid(), signal.SIGINT)

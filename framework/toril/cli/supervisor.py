@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from toril.cancellation import run_unless
 from toril.cli import exit_codes
+from toril.cli.probes import ProbeListener
 from toril.cli.worker_command import WorkerCommand
 from toril.cli.worker_process import Message, WorkerProcess
 from toril.clock import SystemClock
@@ -50,13 +51,22 @@ def pause_ms(failures: int) -> int:
     return min(FIRST_PAUSE_MS << min(failures - 1, 16), LONGEST_PAUSE_MS) if failures else 0
 
 
-def run_supervisor(command: WorkerCommand, processes: int, *, reload: bool) -> int:
-    """Run so many worker processes until told to stop; the exit code for all."""
+def run_supervisor(command: WorkerCommand, processes: int, *, reload: bool, probes: ProbeListener | None = None) -> int:
+    """Run so many worker processes until told to stop; the exit code for all. `probes` answers for them."""
     configure_logging()
     try:
-        return asyncio.run(Supervisor(command, processes, reload=reload).run())
+        return asyncio.run(_run(Supervisor(command, processes, reload=reload), probes))
     except KeyboardInterrupt:  # nothing has begun
         return exit_codes.INTERRUPTED
+
+
+async def _run(supervisor: Supervisor, probes: ProbeListener | None) -> int:
+    if probes is None:
+        return await supervisor.run()
+    from toril.cli.fleet_probe import FleetProbe  # only here: without probes the supervisor imports no worker
+
+    with probes.answering(FleetProbe(supervisor, asyncio.get_running_loop())):
+        return await supervisor.run()
 
 
 class Supervisor:
@@ -81,6 +91,26 @@ class Supervisor:
         self._changed = asyncio.Event()
         """Replaced by a new one each time that it is set."""
         self._last_codes: list[int] = []
+
+    # ── what can be asked ─────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    @property
+    def processes(self) -> list[WorkerProcess]:
+        """Those that run."""
+        return list(self._running.values())
+
+    @property
+    def missing(self) -> list[int]:
+        """The numbers of those that should run, and don't."""
+        if self._command.burst:  # they end one by one
+            return []
+        return [number for number in range(1, self._count + 1) if number not in self._running]
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> int:
         """Keep the processes running until told to stop; the exit code for all."""

@@ -9,11 +9,14 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from contextlib import nullcontext
 from typing import Any, NoReturn, Protocol
 
 from toril.application import Application, WorkerFactory
 from toril.cli import exit_codes
 from toril.cli.loading import load_module
+from toril.cli.probes import ProbeListener
+from toril.cli.process_probe import ProcessProbe
 from toril.cli.reporting import report
 from toril.cli.worker_command import WorkerCommand
 from toril.modules.connections import find
@@ -28,6 +31,10 @@ log = get_logger(__name__)
 class Progress(Protocol):
     """Who wants to know how far the start has come: a supervisor."""
 
+    def probe_with(self, probe: ProcessProbe) -> None:
+        """From now on this process can be asked how it is."""
+        ...
+
     def created(self) -> None:
         """The application exists, its server answers, and logs are as its settings say."""
         ...
@@ -37,11 +44,19 @@ class Progress(Protocol):
         ...
 
 
-def run_worker(command: WorkerCommand, progress: Progress | None = None) -> int:
-    """Run until told to stop; the exit code."""
+def run_worker(command: WorkerCommand, progress: Progress | None = None, probes: ProbeListener | None = None) -> int:
+    """Run until told to stop; the exit code. `probes` answers for this process alone."""
     configure_logging()
+    probe = ProcessProbe() if command.is_probed else None
+    if probe is not None and progress is not None:
+        progress.probe_with(probe)
+    with nullcontext() if probes is None or probe is None else probes.answering(probe):
+        return _run_to_exit_code(command, progress, probe)
+
+
+def _run_to_exit_code(command: WorkerCommand, progress: Progress | None, probe: ProcessProbe | None) -> int:
     try:
-        _run_loop(_run(load_module(command.module), command, progress))
+        _run_loop(_run(load_module(command.module), command, progress, probe))
     except KeyboardInterrupt:  # while modules were imported: nothing has begun
         return exit_codes.INTERRUPTED
     except Exception as error:  # noqa: BLE001 -- the end of the program
@@ -49,7 +64,9 @@ def run_worker(command: WorkerCommand, progress: Progress | None = None) -> int:
     return 0
 
 
-async def _run(module: type, command: WorkerCommand, progress: Progress | None) -> None:
+async def _run(module: type, command: WorkerCommand, progress: Progress | None, probe: ProcessProbe | None) -> None:
+    if probe is not None:
+        probe.watch_loop()
     options = ProcessorFields()
     if command.concurrency is not None:
         options["concurrency"] = command.concurrency
@@ -66,6 +83,8 @@ async def _run(module: type, command: WorkerCommand, progress: Progress | None) 
     if app is None:
         return
     _follow_settings(app)
+    if probe is not None:
+        probe.watch(app)
     if progress is not None:
         progress.created()
         app.on_ready = progress.ready

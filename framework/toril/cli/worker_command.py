@@ -18,3 +18,5 @@ class WorkerCommand:
     connect_timeout: str | None
     burst: bool
     debug: bool
+    is_probed: bool = False
+    """Whether it answers probes, itself or through its supervisor."""

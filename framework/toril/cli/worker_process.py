@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -33,7 +34,7 @@ _PIPES: Final = 2
 _PROGRAM: Final = "from toril.cli.supervised import main; main()"
 
 Message: TypeAlias = Mapping[str, Any]
-"""One line of JSON from the process. `kind` is `created` or `ready`."""
+"""One line of JSON from the process. `kind` is `created`, `ready` or `answer`."""
 
 Hears: TypeAlias = Callable[["WorkerProcess", Message], None]
 
@@ -50,7 +51,11 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self.exit_code: int | None = None
         """Once it has ended; the negative number of the signal that killed it."""
         self._line, self._hears = line, hears
-        self._begun_message = b""
+        self._begun_message = bytearray()
+        self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._questions = 0
+        self.answered_s = time.monotonic()
+        """When it last answered a question; before the first one, when it was started."""
         self._outputs = {1: MergedOutput(sys.stdout.buffer), 2: MergedOutput(sys.stderr.buffer)}
         self._open_pipes = _PIPES
         self._timers: list[Timer] = []
@@ -94,6 +99,19 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         with suppress(ProcessLookupError):
             # SIGINT would end a start with a traceback, in the midst of some import.
             self._transport.send_signal(number if self.is_created else signal.SIGTERM)
+
+    async def ask(self, question: str, timeout_s: float) -> Any:  # noqa: ANN401 -- each question has its own kind of answer
+        """What the process answers to this question of a probe. Raises TimeoutError."""
+        self._questions += 1
+        number = self._questions
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout_s):  # real time: it is the system's
+                with suppress(OSError):  # it has ended, or has not listened for long: no answer comes
+                    self._line.send(json.dumps({"question": question, "number": number}).encode() + b"\n")
+                return await answer
+        finally:
+            del self._asked[number]
 
     def stop_at_once(self, limit_ms: int) -> None:
         """As by two signals: running jobs are put back. Past the limit it is killed."""
@@ -151,9 +169,21 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             data = b""
         if not data:
             asyncio.get_running_loop().remove_reader(self._line)
-        *messages, self._begun_message = (self._begun_message + data).split(b"\n")
-        for message in messages:
-            self._hears(self, json.loads(message))
+        self._begun_message += data
+        if b"\n" not in data:  # metrics come in many pieces
+            return
+        *messages, self._begun_message = self._begun_message.split(b"\n")
+        for message in map(json.loads, messages):
+            if message["kind"] == "answer":
+                self._hear_answer(message["number"], message["answer"])
+            else:
+                self._hears(self, message)
+
+    def _hear_answer(self, number: int, answer: object) -> None:
+        self.answered_s = time.monotonic()
+        asked = self._asked.get(number)
+        if asked is not None and not asked.done():  # else it came too late
+            asked.set_result(answer)
 
     # ── what the loop tells ───────────────────────────────────────────────────────────────────────────────────
 

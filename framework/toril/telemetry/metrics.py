@@ -108,9 +108,13 @@ class Metrics:
         self.loop_lag = Histogram(LOOP_BOUNDS_S)
         self.shown_in: list[CollectorRegistry] = []
 
+    def of(self, queue: str) -> QueueNumbers:
+        """The numbers of this queue."""
+        return self.queues.setdefault(queue, QueueNumbers())
+
     def follow(self, worker: MeasuredWorker) -> QueueMeter:
         """Count what this worker does, from now on."""
-        numbers = self.queues.setdefault(worker.queue_name, QueueNumbers())
+        numbers = self.of(worker.queue_name)
         numbers.workers.append(worker)
         return QueueMeter(worker, numbers, self.loop_lag)
 

@@ -1,7 +1,8 @@
-"""Whether a worker can do its work, as a state that can be asked: what is wrong right now, and since when."""
+"""Whether a worker can do its work, as a state that can be asked: what is wrong right now, since when, and when something last worked."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from toril.clock import Clock
@@ -24,6 +25,8 @@ class Health:
         self._clock = clock
         self._outage = Outage("server not usable; trying again until it is", clock, queue=queue)
         self._problems: dict[str, Problem] = {}
+        self.worked_s = time.monotonic()
+        """When a part last succeeded."""
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -38,5 +41,6 @@ class Health:
 
     def works(self, part: str) -> None:
         """This part has just succeeded."""
+        self.worked_s = time.monotonic()
         if self._problems and self._problems.pop(part, None) is not None and not self._problems:
             self._outage.over()

@@ -85,6 +85,8 @@ class LockKeeper:
         self._beat = 0.0
         self._beat_s = min(BEAT_S, options.loop_block_warning_ms / 4_000)
         self._beat_timer: asyncio.TimerHandle | None = None
+        self.renewed_s = time.monotonic()
+        """When the locks were last renewed, or there were none to renew."""
         self.on_late: Callable[[float], None] | None = None
         """Called at each beat with how many seconds it came too late."""
         self.loop_blocks = 0
@@ -111,6 +113,11 @@ class LockKeeper:
             self.on_late(now - self._beat - self._beat_s)
         self._beat = now
         self._beat_timer = self._loop.call_later(self._beat_s, self._keep_beating)
+
+    @property
+    def blocked_ms(self) -> float:
+        """For how long the loop has not beaten, beyond what is due."""
+        return max(0.0, time.monotonic() - self._beat - self._beat_s) * 1_000
 
     # ── in the thread ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -179,6 +186,7 @@ class LockKeeper:
         self._loop.call_soon_threadsafe(self._health.failed, "locks", error)
 
     def _note_success(self) -> None:
+        self.renewed_s = time.monotonic()
         if self._is_failing:
             self._is_failing = False
             self._loop.call_soon_threadsafe(self._health.works, "locks")

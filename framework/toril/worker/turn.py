@@ -158,6 +158,13 @@ class Lanes:
         """Whether a slot is free that no turn under way has asked for."""
         return self._is_claiming and self._holds == 0 and self._slots.free > 0
 
+    @property
+    def silent_for_ms(self) -> int | None:
+        """How long it leaves the server alone at most, as it looks for jobs now; None: until a slot gets free."""
+        if not self.can_claim or self._state is ClaimState.ONLY_FULL_NAMES:
+            return None
+        return LONGEST_LIMIT_PAUSE_MS if self._state is ClaimState.LIMITED else self._options.drain_delay_ms
+
     def hold(self) -> None:
         """Claim nothing until `release`: a handler has met a rate limit, and the server is yet to be told."""
         self._holds += 1

@@ -51,6 +51,7 @@ from toril.worker.observer import Measured, Observer
 from toril.worker.options import WorkerOptions
 from toril.worker.presence import Presence
 from toril.worker.processor import Handlers, Registry, handlers_of
+from toril.worker.readiness import Readiness
 from toril.worker.running import CancelReason, RunningJob
 from toril.worker.slots import Slots
 from toril.worker.stalled import StalledSweep
@@ -117,6 +118,7 @@ class Worker(EventSource):
         self._started = asyncio.Event()
         self._stopped = asyncio.Event()
         self._lanes: Lanes | None = None
+        self._readiness: Readiness | None = None
         self._attempts = Attempts(queue, self.registry, self.options, self._slots, self.listeners, self._step.set)
         self.left_behind = 0
         """After the stop: how many handlers would not end (threads, mostly). The process must exit to end them."""
@@ -136,6 +138,13 @@ class Worker(EventSource):
     def problems(self) -> tuple[Problem, ...]:
         """What fails right now."""
         return self._health.problems
+
+    @property
+    def not_ready_because(self) -> list[str]:
+        """Why it is of no use right now, in words; empty if it claims jobs and keeps them. May be asked from any thread."""
+        if self._state is not WorkerState.RUNNING or self._readiness is None:
+            return [f"the worker is {self._state.value}"]
+        return self._readiness.problems()
 
     @property
     def running_jobs(self) -> tuple[Job[Any, Any], ...]:
@@ -206,6 +215,7 @@ class Worker(EventSource):
         presence = Presence(self.queue, self.id, self.options, self.registry, server.commands_of(commands.keys))
         # Locks are renewed until the last outcome is written.
         keeper = LockKeeper(server, commands.keys, self.options, self._clock, self._attempts, control.look_soon, presence, self._health)
+        self._readiness = Readiness(self._health, self.options, self._lanes, keeper)
         self._attempts.observer = observer = Observer.of(Measured(self.queue.name, self._slots, keeper))
         if observer is not None:
             self._lanes.on_round_trip, keeper.on_late = observer.meter.turn, observer.meter.loop_late
