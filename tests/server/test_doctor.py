@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -11,11 +14,14 @@ import pytest
 
 from tests.cli.command import Cli
 from tests.servers import OwnServer, free_ports, one_server
+from tests.support import ask, eventually_now
 from toril import Job, JobOptions, Queue, QueueEvents, ScheduleRule, Worker, WorkerOptions
 from toril.clock import SystemClock
 from toril.doctor import clocks, jobs, key_space, schedules, server, standstill
 from toril.doctor.examination import examine
 from toril.doctor.findings import Finding, Severity
+from toril.doctor.workforce import Workforce, read_workforce
+from toril.queues.manifests import read_manifest
 from toril.testing import eventually
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
@@ -23,6 +29,7 @@ from toril.wire.scheduler_commands import SchedulerCommands
 
 MINUTE_MS: Final = 60_000
 OK, INFO, WARNING, ERROR = Severity
+NOBODY: Final = Workforce((), ())
 
 
 class OffClock(SystemClock):
@@ -187,10 +194,10 @@ async def test_a_global_concurrency_that_holds_jobs_back_is_told(queue: Queue, l
 
 
 async def test_jobs_without_a_worker_are_told(queue: Queue, later: Queue) -> None:
-    only(await standstill.check_workers(queue, await standstill.read_waiting(queue), ()), OK, "nothing to do")
+    only(await standstill.check_workers(queue, await standstill.read_waiting(queue), NOBODY), OK, "nothing to do")
     await queue.add("welcome")
     waiting = await standstill.read_waiting(later)
-    only(await standstill.check_workers(later, waiting, ()), ERROR, "no worker", "1 job waits, the oldest for 1h")
+    only(await standstill.check_workers(later, waiting, NOBODY), ERROR, "no worker", "1 job waits, the oldest for 1h")
     async with QueueEvents("emails", prefix=queue.prefix, server=queue.server):  # reads, and works on nothing
         assert not await queue.get_workers()
 
@@ -200,11 +207,74 @@ async def test_workers_that_do_not_claim_are_told(queue: Queue, later: Queue) ->
     async with worker:
         await queue.pause()  # nothing is claimed, and the job is there as it would be for a worker that hangs
         await queue.add("welcome")
-        workers = await queue.get_workers()
+        workers = await read_workforce(queue)
         waiting = await standstill.read_waiting(later)
         only(await standstill.check_claiming(later, waiting, workers), OK)  # the pause tells enough
         await raw(queue, "HDEL", queue.keys.meta, "paused")  # without ringing
         only(await standstill.check_claiming(later, waiting, workers), WARNING, "w-1", "1 job waits")
+
+
+async def test_names_that_no_running_worker_handles_are_told(queue: Queue, server: Server) -> None:
+    only(await standstill.check_handlers(queue, NOBODY), OK)  # that nobody is there is told elsewhere
+    worker = Worker(Queue("emails", prefix=queue.prefix, server=server), {"welcome": nothing, "digest": nothing})
+    async with worker:
+        only(await standstill.check_handlers(queue, await read_workforce(queue)), OK)
+        await queue.pause()
+        await queue.add_many(
+            [queue.job("invoice"), queue.job("welcome"), queue.job("invoice", delay="1h"), queue.job("refund", priority=1)]
+        )
+        found = only(
+            await standstill.check_handlers(queue, await read_workforce(queue)),
+            ERROR,
+            "'invoice' (2 jobs)",
+            "they handle 'digest', 'welcome'",
+        )
+        assert found.facts["unhandled"] == {"invoice": 2, "refund": 1}
+    async with Worker(Queue("emails", prefix=queue.prefix, server=server), nothing):  # handles every name
+        only(await standstill.check_handlers(queue, await read_workforce(queue)), OK)
+
+
+@pytest.mark.blocks_the_loop
+async def test_a_handler_that_blocks_the_event_loop_is_told(queue: Queue, toril_server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop is blocked until the server knows of it, as somebody else's program sees."""
+    monkeypatch.setattr("toril.worker.presence.REFRESH_S", 0)
+
+    async def blocks(job: Job[Any, Any]) -> None:
+        eventually_now(is_noted)
+
+    def is_noted() -> None:
+        [text] = ask(toril_server_url, "HVALS", queue.keys.workers)
+        assert json.loads(text)["blockedFor"] > 0
+        seen.append(text)
+
+    seen: list[bytes] = []
+    options = WorkerOptions(loop_block_warning="100ms", name="w-1")
+    async with Worker(Queue("emails", prefix=queue.prefix, server=queue.server), {"render": blocks}, options) as worker:
+        await (await queue.add("render")).result(timeout="20s")
+        manifest = read_manifest(worker.id, seen[-1])
+        assert manifest is not None
+        found = only(await standstill.check_blocked(queue, Workforce((), [manifest])), ERROR, f"process {os.getpid()} on")
+        assert f"kill {os.getpid()}" in (found.fix or "")
+        only(await standstill.check_blocked(queue, NOBODY), OK)
+
+
+async def test_workers_that_are_all_busy_are_told(queue: Queue, later: Queue, server: Server) -> None:
+    hold = asyncio.Event()
+
+    async def holds(job: Job[Any, Any]) -> None:
+        await hold.wait()
+
+    async with Worker(Queue("emails", prefix=queue.prefix, server=server), {"render": holds}, WorkerOptions(concurrency=1)):
+        await queue.add_many([queue.job("render") for _ in range(3)])
+        await eventually(lambda: assert_active(queue, 1))
+        found = await standstill.check_claiming(later, await standstill.read_waiting(later), await read_workforce(queue))
+        assert only(found, WARNING, "all 1 slots", "2 jobs wait").facts["slots"] == 1
+        hold.set()
+        await eventually(lambda: assert_active(queue, 0))
+
+
+async def assert_active(queue: Queue, count: int) -> None:
+    assert await queue.get_active_count() == count
 
 
 # ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -223,9 +293,9 @@ async def claimed(queue: Queue, *, locked: bool = True) -> Job:
 
 async def test_active_jobs_without_a_lock_are_told(queue: Queue) -> None:
     await claimed(queue)
-    only(await jobs.check_locks(queue, ()), OK)
+    only(await jobs.check_locks(queue, NOBODY), OK)
     lost = await claimed(queue, locked=False)
-    found = only(await jobs.check_locks(queue, ()), ERROR, "1 job active without a lock")
+    found = only(await jobs.check_locks(queue, NOBODY), ERROR, "1 job active without a lock")
     assert found.facts["jobs"] == [lost.id]
 
 
@@ -315,20 +385,40 @@ async def test_a_schedule_that_an_application_declares_and_the_server_lacks_is_t
 # ── clocks ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_worker_and_a_producer_with_a_wrong_clock_are_told(server: Server, prefix: str) -> None:
+async def test_a_worker_with_a_wrong_clock_is_told_while_it_is_there(server: Server, prefix: str) -> None:
     def seen_by(ahead_ms: int) -> Queue:
         return Queue("emails", prefix=prefix, server=server, clock=OffClock(ahead_ms))
 
-    assert await clocks.check_clocks_of_work(seen_by(0)) == []
+    queue = seen_by(0)
+    assert await clocks.check_clocks_of_work(queue, await read_workforce(queue)) == []
     async with Worker(seen_by(0), {"welcome": nothing}, WorkerOptions(name="right-1")):
-        await (await seen_by(0).add("welcome")).result(timeout="5s")
-    only(await clocks.check_clocks_of_work(seen_by(0)), OK)
-    async with Worker(seen_by(-MINUTE_MS), {"welcome": nothing}, WorkerOptions(name="wrong-1")):
-        await (await seen_by(0).add("welcome")).result(timeout="5s")
-    found = only(await clocks.check_clocks_of_work(seen_by(0)), ERROR, "worker wrong-1", "behind", "too late")
-    assert abs(found.facts["ahead_ms"] + MINUTE_MS) < 2_000
-    await seen_by(5_000).add_many([seen_by(0).job("welcome") for _ in range(9)])
-    assert "the clock of producers" in (await clocks.check_clocks_of_work(seen_by(0)))[0].text
+        only(await clocks.check_clocks_of_work(queue, await read_workforce(queue)), OK)
+        async with Worker(seen_by(-MINUTE_MS), {"welcome": nothing}, WorkerOptions(name="wrong-1")):
+            found = only(
+                await clocks.check_clocks_of_work(queue, await read_workforce(queue)),
+                ERROR,
+                "worker wrong-1 (process",
+                "behind",
+                "too late",
+            )
+            assert abs(found.facts["ahead_ms"] + MINUTE_MS) < 2_000
+        only(await clocks.check_clocks_of_work(queue, await read_workforce(queue)), OK)
+
+
+async def test_a_producer_and_a_worker_that_tells_nothing_are_known_by_what_they_have_done(server: Server, prefix: str) -> None:
+    def seen_by(ahead_ms: int) -> Queue:
+        return Queue("emails", prefix=prefix, server=server, clock=OffClock(ahead_ms))
+
+    queue = seen_by(0)
+    async with Worker(seen_by(MINUTE_MS), {"welcome": nothing}, WorkerOptions(name="node-1")):
+        await (await seen_by(5_000).add("welcome")).result(timeout="5s")
+        silent = Workforce(await queue.get_workers(), ())  # as one of Node's would be
+    producers, worker = await clocks.check_clocks_of_work(queue, silent)
+    assert (worker.severity, worker.facts["who"]) == (ERROR, "worker node-1")
+    assert "ahead of" in worker.text
+    assert "too early" in worker.text
+    assert (producers.severity, producers.facts["who"]) == (WARNING, "producers")
+    assert [one.facts["who"] for one in await clocks.check_clocks_of_work(queue, NOBODY)] == ["producers"]  # that worker is gone
 
 
 # ── keys ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -40,6 +40,7 @@ async def test_a_worker_tells_of_itself_from_its_start_to_its_stop(queue: Queue,
             "handlers": ["bye", "welcome"],
             "handlesAll": False,
             "concurrency": 7,
+            "blockedFor": 0,
         }
         (manifest,) = await queue.get_worker_manifests()
         assert (manifest.id, manifest.handles("bye"), manifest.handles("other")) == (worker.id, True, False)

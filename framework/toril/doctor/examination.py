@@ -11,6 +11,7 @@ from toril.clock import Clock
 from toril.doctor import jobs, key_space, schedules, server, standstill
 from toril.doctor.clocks import check_clocks_of_work
 from toril.doctor.findings import Check, Finding
+from toril.doctor.workforce import read_workforce
 from toril.errors import CommandFailedError, DamagedKeyError, ServerRefusedError
 from toril.queues.queue import Queue
 from toril.wire.connection import Server
@@ -67,7 +68,7 @@ async def examine(
 
 async def _examine_queue(queue: Queue[Any, Any], owners: Sequence[str]) -> AsyncGenerator[Finding]:
     try:
-        workers = await queue.get_workers()
+        workforce = await read_workforce(queue)
         waiting = await standstill.read_waiting(queue)
     except (DamagedKeyError, CommandFailedError, ServerRefusedError) as error:
         for finding in _damage(queue.name, error):
@@ -77,14 +78,16 @@ async def _examine_queue(queue: Queue[Any, Any], owners: Sequence[str]) -> Async
         lambda: standstill.check_pause(queue, waiting),
         lambda: standstill.check_rate_limit(queue, waiting),
         lambda: standstill.check_concurrency(queue, waiting),
-        lambda: standstill.check_workers(queue, waiting, workers),
-        lambda: standstill.check_claiming(queue, waiting, workers),
+        lambda: standstill.check_workers(queue, waiting, workforce),
+        lambda: standstill.check_handlers(queue, workforce),
+        lambda: standstill.check_blocked(queue, workforce),
+        lambda: standstill.check_claiming(queue, waiting, workforce),
         lambda: jobs.check_running(queue),
-        lambda: jobs.check_locks(queue, workers),
+        lambda: jobs.check_locks(queue, workforce),
         lambda: jobs.check_poison(queue),
         lambda: jobs.check_dead_letters(queue),
         lambda: schedules.check_schedules(queue, owners),
-        lambda: check_clocks_of_work(queue),
+        lambda: check_clocks_of_work(queue, workforce),
     )
     for check in checks:
         for finding in await _guarded(check, queue.name):

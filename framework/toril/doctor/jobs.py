@@ -9,8 +9,8 @@ from typing import Any, Final
 from toril.doctor.findings import Check, Finding, Severity
 from toril.doctor.standstill import LONG_MS
 from toril.doctor.words import jobs_word, listed, span_text
+from toril.doctor.workforce import Workforce
 from toril.queues.dead_letters import FAILED_JOB, DeadLetter, read_letter
-from toril.queues.getters import WorkerClient
 from toril.queues.job import Job
 from toril.queues.queue import Queue
 from toril.queues.states import PENDING_STATES, JobState, state_key
@@ -24,7 +24,7 @@ MANY_LETTERS: Final = 1_000
 LETTERS_LOOKED_AT: Final = 500
 
 
-async def check_locks(queue: Queue[Any, Any], workers: Sequence[WorkerClient]) -> list[Finding]:
+async def check_locks(queue: Queue[Any, Any], workforce: Workforce) -> list[Finding]:
     """Whether each active job has a worker that holds its lock."""
     say = Check("locks", queue.name)
     unlocked: list[str] = []
@@ -36,7 +36,7 @@ async def check_locks(queue: Queue[Any, Any], workers: Sequence[WorkerClient]) -
     if not still:
         return say.ok("each active job is locked by a worker")
     text = f"{jobs_word(len(still))} active without a lock: {listed(still)}. The worker is gone"
-    if not workers:
+    if not workforce.clients:
         return say.error(text, "start a worker of this queue: its sweep puts them back, and they run again", jobs=still[:PAGE])
     fix = "nothing to do: a worker of the queue puts them back at its next sweep, within a minute unless stalled_interval says otherwise"
     return say.warning(text, fix, jobs=still[:PAGE])

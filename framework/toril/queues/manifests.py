@@ -36,6 +36,8 @@ class WorkerManifest:
     """When it last said that it is there."""
     clock_off_ms: int
     """By how much its clock is ahead of the server's; negative: behind."""
+    blocked_ms: int
+    """For how long a handler had been blocking its event loop when it last said that it is there; 0: none did."""
 
     def handles(self, job_name: str) -> bool:
         """Whether it has a handler for jobs of this name."""
@@ -51,6 +53,7 @@ class WorkerManifest:
             "name": self.name, "host": self.host, "pid": self.pid, "version": self.version,
             "handlers": list(self.handlers), "handlesAll": self.handles_all, "concurrency": self.concurrency,
             "startedAt": self.started_at_ms, "seenAt": self.seen_at_ms, "clockOff": self.clock_off_ms,
+            "blockedFor": self.blocked_ms,
         }  # fmt: skip
         return to_json(fields, "the manifest of a worker")
 
@@ -74,6 +77,7 @@ def read_manifest(worker_id: str, text: bytes) -> WorkerManifest | None:
         started_at_ms=_whole(fields, "startedAt"),
         seen_at_ms=_whole(fields, "seenAt"),
         clock_off_ms=_whole(fields, "clockOff"),
+        blocked_ms=_whole(fields, "blockedFor"),
     )
 
 

@@ -146,7 +146,8 @@ class LockKeeper:
         if not self._due_ms - interval_ms <= now_ms < self._due_ms:  # due, or the clock was set back
             self._due_ms = now_ms + (interval_ms if runner.run(self._renew(interval_ms)) else min(RETRY_MS, interval_ms))
         if self._presence.is_due and not self._is_failing:
-            runner.run(self._presence.refresh(self._connection))
+            is_blocked = blocked_ms > self._options.loop_block_warning_ms
+            runner.run(self._presence.refresh(self._connection, round(blocked_ms) if is_blocked else 0))
 
     async def _renew(self, interval_ms: int) -> bool:
         """Extend all locks in one call; whether the server answered."""

@@ -59,7 +59,7 @@ class Presence:
         """Note the worker, and forget those that are gone."""
         connection = self._connection
         try:
-            now_ms = await self._note(connection)
+            now_ms = await self._note(connection, blocked_ms=0)
             noted = await presence.noted_workers(connection, self._keys)
             manifests = {worker_id: read_manifest(worker_id, text) for worker_id, text in noted.items()}
             gone = [worker_id for worker_id, one in manifests.items() if one is None or one.is_stale(now_ms)]
@@ -68,11 +68,16 @@ class Presence:
         except ServerError as error:
             self._could_not(error)
 
-    async def refresh(self, connection: Connection) -> None:
-        """Say again that the worker is there, on the thread's connection, and in little time: locks are to be renewed, too."""
+    async def refresh(self, connection: Connection, blocked_ms: int) -> None:
+        """Say again that the worker is there, on the thread's connection, and in little time: locks are to be renewed, too.
+
+        Args:
+            connection: the thread's own.
+            blocked_ms: for how long a handler has been blocking the event loop; 0: none does.
+        """
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await self._note(connection)
+                await self._note(connection, blocked_ms=blocked_ms)
         except (ServerError, TimeoutError) as error:
             self._could_not(error)
 
@@ -86,7 +91,7 @@ class Presence:
         except (ServerError, TimeoutError) as error:
             self._could_not(error)
 
-    async def _note(self, connection: Connection) -> int:
+    async def _note(self, connection: Connection, *, blocked_ms: int) -> int:
         self._due = time.monotonic() + REFRESH_S  # if it can't be told now, soon enough again
         now_ms = await presence.server_ms(connection)
         if self._started_at_ms is None:
@@ -103,6 +108,7 @@ class Presence:
             started_at_ms=self._started_at_ms,
             seen_at_ms=now_ms,
             clock_off_ms=self._clock.now_ms() - now_ms,
+            blocked_ms=blocked_ms,
         )
         await presence.note_worker(connection, self._keys, self._id, manifest.text())
         return now_ms
