@@ -104,6 +104,15 @@ local function end_all()
   end
 end
 
+if #ARGV > 13 + 2 * names then
+  local completed, locked = {}, {}
+  for i = 14 + 2 * names, #ARGV, 7 do
+    local kind, id = ARGV[i], ARGV[i + 1]
+    if kind == "c" then completed[#completed + 1] = id end
+    if kind ~= "l" then locked[#locked + 1] = id end
+  end
+  read_ahead(q, completed, locked)
+end
 local ok, problem = pcall(end_all)
 settle(q) -- whatever stopped the endings: those before it are done
 if not ok then error(problem) end
@@ -113,7 +122,7 @@ local rows, state, value, wait_position, prioritized_position, dropped = {}, SAT
 if wanted > 0 then
   local limit_max = tonumber(ARGV[8])
   rows, state, value, wait_position, prioritized_position, dropped = claim(q, {
-    now = now, now_text = ARGV[1], token = token, lock_ms = lock_ms, wanted = wanted, worker_name = ARGV[7], free = free,
+    now = now, token = token, lock_ms = lock_ms, wanted = wanted, worker_name = ARGV[7], free = free,
     limit_max = limit_max > 0 and limit_max or nil, limit_ms = limit_max > 0 and tonumber(ARGV[9]) or nil,
     heeds_any_limit = limit_max < 0,
     wait_position = tonumber(ARGV[10]), prioritized_position = tonumber(ARGV[11]),

@@ -77,30 +77,40 @@ local function take_named(q, scan, look, free)
   end
 end
 
--- §3.2 steps 7 to 9 for an id that is in `active` by now: its fields as HGETALL lists them, later ones in place of earlier ones, and by
--- their names; nil where there is no job behind the id (T14, T19).
+-- §3.2 steps 7 to 9 for an id that is in `active` by now: its fields as HGETALL lists them, later ones in place of earlier ones, its name,
+-- and whether it shall only fail (`defa`); nil where there is no job behind the id (T14, T19).
 local function activate(q, id, token, request)
   local key = q.base .. id
-  local listed, fields = redis.pcall("HGETALL", key), {}
-  for i = 1, #listed, 2 do
-    fields[listed[i]] = listed[i + 1]
+  local listed = redis.pcall("HGETALL", key)
+  local n, name, times_started, began, fails = #listed, nil, nil, nil, false
+  for i = 1, n, 2 do
+    local field_name = listed[i]
+    if field_name == "name" then
+      name = listed[i + 1]
+    elseif field_name == "ats" then
+      times_started = listed[i + 1]
+    elseif field_name == "processedOn" then
+      began = true
+    elseif field_name == "defa" then
+      fails = true
+    end
   end
-  if not fields.name or string.sub(id, 1, 2) == "0:" then
+  if not name or string.sub(id, 1, 2) == "0:" then
     call("LREM", q.active, 1, id)
     return nil
   end
   if token ~= "0" then call("SET", key .. ":lock", token, "PX", request.lock_ms) end
   event(q, "active", "jobId", id, "prev", "waiting")
   -- It has run and ended, and somebody has retried it: a wish to cancel the run of then, which Node leaves behind, isn't meant for this one.
-  if fields.ats and not fields.processedOn then forget(q, id) end
-  local started, n = tostring((tonumber(fields.ats) or 0) + 1), #listed
-  listed[n + 1], listed[n + 2], listed[n + 3], listed[n + 4] = "ats", started, "processedOn", request.now_text
+  if times_started and not began then forget(q, id) end
+  local started = tostring((tonumber(times_started) or 0) + 1)
+  listed[n + 1], listed[n + 2], listed[n + 3], listed[n + 4] = "ats", started, "processedOn", q.now_text
   if request.worker_name ~= "" then
-    call("HSET", key, "processedOn", request.now_text, "ats", started, "pb", request.worker_name)
+    call("HSET", key, "processedOn", q.now_text, "ats", started, "pb", request.worker_name)
   else
-    call("HSET", key, "processedOn", request.now_text, "ats", started)
+    call("HSET", key, "processedOn", q.now_text, "ats", started)
   end
-  return listed, fields
+  return listed, name, fails
 end
 
 -- What a claim answers besides jobs; the client knows the numbers as ClaimState.
@@ -165,14 +175,13 @@ local function claim(q, request)
     at = at + 1
     local id = taken[at]
     local token = #rows == 0 and request.token or request.token .. ":" .. (#rows + 1)
-    local listed, fields = activate(q, id, token, request)
+    local listed, name, fails = activate(q, id, token, request)
     if listed then
-      if max and not fields.defa then
+      if max and not fails then
         if count_in_limiter(q) == 1 then
           call("PEXPIRE", q.limiter, math.floor(math.abs(request.limit_ms or q.duration or 0)))
         end
       end
-      local name = fields.name
       if free[name] then free[name] = free[name] - 1 end
       rows[#rows + 1] = { id, token, listed }
     elseif string.sub(id, 1, 2) ~= "0:" then -- those are marks of old versions

@@ -3,6 +3,49 @@
 -- include fail
 -- include fresh
 
+local UNLOCKED = true -- in place of a token
+
+-- What all endings ask first, asked for all at once: who holds their locks, and whether any of the completed jobs has children.
+-- `completed` and `locked` are ids.
+local function read_ahead(q, completed, locked)
+  local children, locks = {}, {}
+  for i, id in ipairs(completed) do
+    children[2 * i - 1], children[2 * i] = q.base .. id .. ":dependencies", q.base .. id .. ":unsuccessful"
+  end
+  for i, id in ipairs(locked) do
+    locks[i] = q.base .. id .. ":lock"
+  end
+  q.none_has_children = #children == 0 or call("EXISTS", unpack(children)) == 0
+  local held = #locks > 0 and call("MGET", unpack(locks)) or {}
+  q.holders = {}
+  for i, id in ipairs(locked) do
+    q.holders[id] = held[i]
+  end
+end
+
+-- §3.0 UNLOCK, done by `settle`: 0, or -2 (no lock), or -6 (another token's). Token "0" means that no lock was taken. `forgets`: and `forget`.
+local function unlock(q, id, token, forgets)
+  if token == "0" then
+    if forgets then forget(q, id) end
+    return 0
+  end
+  local lock = q.base .. id .. ":lock"
+  local holder = q.holders[id] or call("GET", lock) -- MGET also finds nothing where no text is
+  if not holder or holder == UNLOCKED then return -2 end
+  if holder ~= token then return -6 end
+  q.holders[id] = UNLOCKED
+  local unlocked = q.unlocked or { keys = {}, ids = {} }
+  q.unlocked = unlocked
+  local keys, ids = unlocked.keys, unlocked.ids
+  ids[#ids + 1] = id
+  local n = #keys
+  keys[n + 1] = lock
+  if forgets then
+    keys[n + 2], keys[n + 3] = q.own .. "unknown:" .. id, q.own .. "cancel:" .. id
+  end
+  return 0
+end
+
 local PARENT_KEY = 2
 local FINISH_FIELDS = { "name", "parentKey", "deid", "atm" }
 local RETRY_FIELDS = { "name", "parentKey", "priority", "atm" }
@@ -27,7 +70,7 @@ end
 -- reason. -13 and what is wrong: the letter can't be written, and nothing has happened.
 local function finish(q, now, id, token, target, result, stack, rule_text, attempts, letter)
   local key, finished = q.base .. id, q.base .. target
-  if target == "completed" and call("EXISTS", key .. ":dependencies", key .. ":unsuccessful") > 0 then
+  if target == "completed" and not q.none_has_children and call("EXISTS", key .. ":dependencies", key .. ":unsuccessful") > 0 then
     if call("EXISTS", key) == 0 then return -1 end
     return call("SCARD", key .. ":dependencies") > 0 and -4 or -9
   end

@@ -40,9 +40,17 @@ local function trim_finished(q, finished, rule, now, count)
   end
 end
 
--- What one script ends is put among the finished jobs and trimmed together, as long as it is of one kind and under one rule: the same
--- stays as after one by one. Whoever ends jobs calls `settle` last, and before anything that looks at finished jobs.
+-- What one script ends is put among the finished jobs and trimmed together, as long as it is of one kind and under one rule, and what it
+-- unlocks is unlocked together: the same stays as after one by one. Whoever ends jobs calls `settle` last, and before anything that looks at
+-- finished jobs or changes other ones than the one that ends: what was read ahead of those (`read_ahead`) holds no longer.
 local function settle(q)
+  q.none_has_children = nil
+  local unlocked = q.unlocked
+  if unlocked then
+    q.unlocked = nil
+    call("DEL", unpack(unlocked.keys))
+    if call("EXISTS", q.stalled) == 1 then call("SREM", q.stalled, unpack(unlocked.ids)) end
+  end
   local ended = q.ended
   if not ended then return end
   q.ended = nil

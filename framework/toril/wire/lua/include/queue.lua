@@ -216,26 +216,6 @@ local function forget(q, id)
   call("DEL", q.own .. "unknown:" .. id, q.own .. "cancel:" .. id)
 end
 
--- §3.0 UNLOCK: 0, or -2 (no lock), or -6 (another token's). Token "0" means that no lock was taken. `forgets`: and `forget`.
-local function unlock(q, id, token, forgets)
-  if token == "0" then
-    if forgets then forget(q, id) end
-    return 0
-  end
-  local lock = q.base .. id .. ":lock"
-  local holder = call("GET", lock)
-  if not holder then return -2 end
-  if holder ~= token then return -6 end
-  if forgets then
-    call("DEL", lock, q.own .. "unknown:" .. id, q.own .. "cancel:" .. id)
-  else
-    call("DEL", lock)
-  end
-  if q.has_stalled == nil then q.has_stalled = call("EXISTS", q.stalled) == 1 end
-  if q.has_stalled then call("SREM", q.stalled, id) end
-  return 0
-end
-
 -- All keys of a job but its lock, behind those that are in `keys` already.
 local function add_keys(keys, key)
   local n = #keys
