@@ -23,7 +23,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.support import ask
-from toril.embedded.binary import find_binary
+from toril.embedded.binary import find_binary, server_environment
 from toril.testing import eventually
 from toril.wire.keys import QueueKeys
 
@@ -68,7 +68,9 @@ class OwnServer:
     async def start(self) -> None:
         """Start it with the data that it had, and wait until it answers."""
         words = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
-        self._process = await asyncio.create_subprocess_exec(str(find_binary()), *self._arguments, *words, cwd=self._folder)
+        self._process = await asyncio.create_subprocess_exec(
+            str(find_binary()), *self._arguments, *words, cwd=self._folder, env=server_environment()
+        )
         await eventually(self._answers, timeout="20s")
 
     async def end(self, number: signal.Signals = signal.SIGKILL) -> None:

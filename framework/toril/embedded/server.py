@@ -18,7 +18,7 @@ from typing import Final, Self
 from urllib.parse import quote
 
 from toril.durations import Duration, to_ms
-from toril.embedded.binary import find_binary
+from toril.embedded.binary import find_binary, server_environment
 from toril.embedded.config import server_config
 from toril.embedded.folder import ServerFolder, default_folder
 from toril.embedded.locks import Deadline, FileLock, is_locked
@@ -239,6 +239,7 @@ class EmbeddedServer:
                 command,
                 input=settings.encode(),
                 capture_output=True,
+                env=server_environment(),
                 start_new_session=True,  # Ctrl-C is for us; the server goes when its users have gone
                 timeout=max(deadline.left_ms(), 1) / 1_000,
                 check=False,
