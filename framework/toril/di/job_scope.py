@@ -58,6 +58,11 @@ class JobScope:
         return self._is_open
 
     @property
+    def must_close(self) -> bool:
+        """Whether something was opened that must be closed."""
+        return self._stack is not None
+
+    @property
     def stack(self) -> AsyncExitStack:
         """What is closed when the job ends."""
         if self._stack is None:
@@ -66,15 +71,16 @@ class JobScope:
 
     async def build(self, plan: JobPlan) -> Any:  # noqa: ANN401  # the entry's class is known to whoever made the plan
         """Make a plan's entry for this job. Raises OutOfScope once the job has ended."""
+        made = self.begin(plan)
+        return await made if plan.awaits else made
+
+    def begin(self, plan: JobPlan) -> Any:  # noqa: ANN401  # see `build`
+        """The same without the awaiting: of a plan that `awaits`, what is to be awaited."""
         if not self._is_open:
             raise OutOfScope(token_name(plan.binding.token))
         if plan.is_tracked:
-            made = plan.build(self)
-        elif plan.kind is PlanKind.TEARDOWN:
-            made = plan.build(self.job, self.stack)
-        else:
-            made = plan.build(self.job)
-        return await made if plan.kind in (PlanKind.ASYNC, PlanKind.TEARDOWN) else made
+            return plan.build(self)
+        return plan.build(self.job, self.stack) if plan.kind is PlanKind.TEARDOWN else plan.build(self.job)
 
     @overload
     async def resolve(self, token: Token[T]) -> T: ...
@@ -106,10 +112,7 @@ class JobScope:
         return value
 
     async def __aenter__(self) -> JobScope:
-        if self._was_entered:
-            raise WrongScope("a job's scope", "can be entered only once", "Take a new one: `ctx.job_scope(job)`.")
-        self._current = _current_scope.set(self)
-        self._is_open = self._was_entered = True
+        self.enter()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -117,10 +120,21 @@ class JobScope:
             if self._stack is not None:
                 await self._stack.__aexit__(kind, error, trace)  # its answer is not ours: a generator must not swallow a failure
         finally:
-            self._is_open = False
-            if self._current is not None:
-                _current_scope.reset(self._current)
-                self._current = None
+            self.leave()
+
+    def enter(self) -> None:
+        """Begin it, for who has no use for a coroutine more for each job; it must be left in the same context."""
+        if self._was_entered:
+            raise WrongScope("a job's scope", "can be entered only once", "Take a new one: `ctx.job_scope(job)`.")
+        self._current = _current_scope.set(self)
+        self._is_open = self._was_entered = True
+
+    def leave(self) -> None:
+        """End it; by itself only where nothing `must_close`."""
+        self._is_open = False
+        if self._current is not None:
+            _current_scope.reset(self._current)
+            self._current = None
 
 
 _current_scope: ContextVar[JobScope | None] = ContextVar("toril_job_scope", default=None)

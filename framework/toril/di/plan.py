@@ -58,6 +58,11 @@ class JobPlan:
     build: Callable[..., Any] = field(repr=False)
     source: str = field(repr=False)
     """The generated text, for reading."""
+    awaits: bool = field(init=False)
+    """Whether what `build` returns must be awaited."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "awaits", self.kind in (PlanKind.ASYNC, PlanKind.TEARDOWN))
 
 
 class Supply(Protocol):

@@ -113,7 +113,7 @@ async def _server(environment: Annotated[QueueEnvironment, Inject(ENVIRONMENT)])
 
 
 def _job_logger(job: Annotated[LogContext | None, Inject(JOB_REF)]) -> JobLogger:
-    return JobLogger(fields=current_log_fields() if job is None else job.log_fields())
+    return JobLogger(fields=current_log_fields()) if job is None else JobLogger(context=job)
 
 
 @global_module

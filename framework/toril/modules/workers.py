@@ -266,12 +266,16 @@ class _Scoped:
         self._scope, self._plan, self._call_of = ctx.job_scope(job), plan, call_of
 
     async def __aenter__(self) -> Any:  # noqa: ANN401 -- a handler or listener, which take what they want
-        await self._scope.__aenter__()
+        self._scope.enter()
         try:
-            return self._call_of(await self._scope.build(self._plan))
+            made = self._scope.begin(self._plan)
+            return self._call_of(await made if self._plan.awaits else made)
         except BaseException as error:
             await self._scope.__aexit__(type(error), error, error.__traceback__)
             raise
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._scope.__aexit__(kind, error, trace)
+        if self._scope.must_close:
+            await self._scope.__aexit__(kind, error, trace)
+        else:
+            self._scope.leave()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final, Generic, Literal, TypeAlias, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from typing_extensions import TypeVar
 
 from toril.errors import InvalidPayloadError, NotJsonError, PayloadTooLargeError, UnusablePayloadTypeError
@@ -55,6 +55,7 @@ class PayloadType(Generic[T]):
         self.hint: Any = type(None) if hint is None else hint
         self.part: Part = part
         self._is_any = hint is Any or hint is object
+        self._is_model = BaseModel in getattr(hint, "__mro__", ())
 
     @property
     def is_any(self) -> bool:
@@ -86,7 +87,7 @@ class PayloadType(Generic[T]):
                 return cast("T", from_json(text))
             if self.hint is type(None) and text == _NO_DATA:
                 return cast("T", None)
-            return self._adapter.validate_json(text)
+            return cast("T", self._adapter.validator.validate_json(text))
         except ValidationError as error:
             raise self._misfit(error, name, job_id) from None
         except ValueError as error:
@@ -105,7 +106,7 @@ class PayloadType(Generic[T]):
             return _NO_DATA if self.part == "data" else b"null"
         try:
             # Plain data is read as what it will be on the wire, so that it passes here if it passes there.
-            if isinstance(value, (Mapping, list)):
+            if not (self._is_model and type(value) is self.hint) and isinstance(value, (Mapping, list)):
                 valid = self._adapter.validate_json(to_json(cast("object", value), f"the {self.part} of job {name!r}"))
             else:
                 valid = self._adapter.validate_python(value)
@@ -135,7 +136,7 @@ class PayloadType(Generic[T]):
     def _write(self, valid: T, name: str) -> bytes:
         what = f"the {self.part} of job {name!r}"
         try:
-            text = self._adapter.dump_json(valid, by_alias=True)
+            text = self._adapter.serializer.to_json(valid, by_alias=True)
         except (ValueError, TypeError, RecursionError) as error:
             raise NotJsonError(what, "$", f"can't be written: {error}") from error
         # pydantic writes NaN and Infinity in a model as null, without a word. Where a null came out, look again.

@@ -26,7 +26,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
 from toril.errors import InvalidOptionError
-from toril.telemetry.context import current_log_fields
+from toril.telemetry.context import LogContext, current_log_fields
 from toril.telemetry.redaction import redact_item, redact_text, redact_traceback
 
 LogFormat = Literal["json", "console"]
@@ -35,6 +35,9 @@ LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 _Triple = tuple[type[BaseException], BaseException, TracebackType | None]
 
 _HANDLER_NAME: Final = "toril"
+
+_JOB_LOG: Final = logging.getLogger("toril.job")
+_NO_FIELDS: Final[Mapping[str, object]] = {}
 
 _chosen: dict[str, Any] | None = None
 """What `configure_logging` was last called with."""
@@ -117,10 +120,13 @@ class Logger:
         """Whether an event of this level would be written: ask before gathering costly fields."""
         return self._logger.isEnabledFor(_level_number(level))
 
+    def _bound_fields(self) -> Mapping[str, object]:
+        return self._fields
+
     def _log(self, level: int, event: str, fields: dict[str, object]) -> None:
         if self._logger.isEnabledFor(level):
             error = _triple(fields.pop("exc_info", None))
-            message = LogEvent(event, {**current_log_fields(), **self._fields, **fields})
+            message = LogEvent(event, {**current_log_fields(), **self._bound_fields(), **fields})
             # 3: the line to name is that of the caller of debug(), info()…
             path, line, function, _ = self._logger.findCaller(stacklevel=3)
             record = self._logger.makeRecord(self._logger.name, level, path, line, message, (), error, function)
@@ -136,10 +142,20 @@ class JobLogger(Logger):
     Where there is no job (a listener such as `drained`, a cron method) it is bound to queue and event only.
     """
 
-    __slots__ = ()
+    __slots__ = ("_context",)
 
-    def __init__(self, name: str = "toril.job", fields: Mapping[str, object] | None = None) -> None:
-        super().__init__(name, fields)
+    def __init__(self, name: str = "toril.job", fields: Mapping[str, object] | None = None, context: LogContext | None = None) -> None:
+        # One is made for each job, and most jobs log nothing: what it takes to write a line is looked up by the line.
+        self._logger = _JOB_LOG if name == _JOB_LOG.name else logging.getLogger(name)
+        self._fields = fields or _NO_FIELDS
+        self._context = context
+
+    def bind(self, **fields: object) -> Self:
+        """A logger that adds these fields to every event; this one stays as it is."""
+        return type(self)(self._logger.name, {**self._fields, **fields}, self._context)
+
+    def _bound_fields(self) -> Mapping[str, object]:
+        return self._fields if self._context is None else {**self._context.log_fields(), **self._fields}
 
 
 def get_logger(name: str) -> Logger:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from toril.errors import JobCancelledError, LetterRefusedError, LockLostError, OutcomeRefusedError
@@ -20,6 +21,7 @@ from toril.queues.queue import Queue
 from toril.telemetry.logs import get_logger
 from toril.wire import replies
 from toril.wire.codec import JobRecord, from_json_or
+from toril.wire.endings import Ending
 from toril.worker.executor import Executor
 from toril.worker.observer import Observer
 from toril.worker.options import WorkerOptions
@@ -28,7 +30,7 @@ from toril.worker.policy import Policies
 from toril.worker.processor import Handler, Registry
 from toril.worker.running import CancelReason, RunningJob
 from toril.worker.slots import Slots
-from toril.worker.turn import Gathered, Lanes
+from toril.worker.turn import Lanes
 
 log = get_logger(__name__)
 
@@ -77,7 +79,7 @@ class Attempts:
         self._max_stalled_count = options.max_stalled_count
         self._metrics_points = options.metrics_points
         self._policies = Policies(queue.keep_completed, queue.keep_failed)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], RunningJob] = {}
         self._lanes: Lanes | None = None
         self._executor: Executor | None = None
 
@@ -102,9 +104,10 @@ class Attempts:
         job = self._job(record, handler, token)
         running = RunningJob(job, token, self._policies.of(record.opts), handler)
         self.running[token] = running
-        task = running.task = asyncio.create_task(self._run_job(running))
-        self._tasks.add(task)
-        task.add_done_callback(functools.partial(self._task_ended, running))
+        # What `create_task` would call in the end, without making up a name.
+        task = running.task = asyncio.Task(self._run_job(running), loop=asyncio.get_running_loop(), name=record.job_id)
+        self._tasks[task] = running
+        task.add_done_callback(self._task_ended)
         if self._expected and self._expected.pop(record.job_id, self) is None and self.look_soon is not None:
             self.look_soon(record.job_id)
         if self.is_stopping:
@@ -168,8 +171,8 @@ class Attempts:
             running.job.on_progress = self._tell_progress
         self._gather(running, await self._executor_of().attempt(running))
 
-    def _task_ended(self, running: RunningJob, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        running = self._tasks.pop(task)
         if not running.is_gathered:
             if task.cancelled():  # before it ran at all: its coroutine never began
                 self._gather(running, self._executor_of().cancelled(running, asyncio.CancelledError()))
@@ -196,11 +199,9 @@ class Attempts:
         else:
             if isinstance(outcome, RateLimited):
                 lanes.hold()
-            lanes.gather(
-                Gathered(end, functools.partial(self._written, running, outcome), functools.partial(self._dropped, running, outcome))
-            )
+            lanes.gather(_Ended(end, self, running, outcome))
 
-    def _written(self, running: RunningJob, outcome: Outcome, code: int, detail: int | bytes) -> None:
+    def written(self, running: RunningJob, outcome: Outcome, code: int, detail: int | bytes) -> None:
         """The server has answered."""
         job = running.job
         if code in (replies.PENDING_CHILDREN, replies.FAILED_CHILD) and isinstance(outcome, (Completed, WaitForChildren)):
@@ -270,7 +271,7 @@ class Attempts:
         error = JobCancelledError(job.id, job.queue_name, reason)
         self._tell_failed(job, Failed(error, str(error), stack or b"[]"))
 
-    def _dropped(self, running: RunningJob, outcome: Outcome, error: Exception) -> None:
+    def dropped(self, running: RunningJob, outcome: Outcome, error: Exception) -> None:
         """The server can't process the outcome at all, because of what the job's keys hold. The lock runs out, and the sweep decides."""
         self._over(running, Abandoned())
         if isinstance(outcome, RateLimited):
@@ -285,6 +286,22 @@ class Attempts:
     def _executor_of(self) -> Executor:
         assert self._executor is not None  # connected before anything that could call this
         return self._executor
+
+
+@dataclass(slots=True)
+class _Ended:
+    """An attempt's outcome on its way to the server (`Gathered`): whose it is."""
+
+    ending: Ending
+    attempts: Attempts
+    running: RunningJob
+    outcome: Outcome
+
+    def written(self, code: int, detail: int | bytes) -> None:
+        self.attempts.written(self.running, self.outcome, code, detail)
+
+    def dropped(self, error: Exception) -> None:
+        self.attempts.dropped(self.running, self.outcome, error)
 
 
 def _log_failure(job: Job[Any, Any], outcome: Failed | Retry | UnknownName, max_stalled_count: int) -> None:

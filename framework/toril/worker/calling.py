@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from toril.queues.job import Job
 from toril.worker.outcome import Completed
@@ -27,19 +28,18 @@ class HandlerCaller:
         """Run the handler. Raises what it raises, and PayloadError for a result that doesn't fit or can't travel."""
         if handler.scope is None:
             assert handler.call is not None
-            return await self._result(handler, handler.call, job)
+            return _completed(handler, job, await self._called(handler, handler.call, job))
         raised: BaseException | None = None
         async with handler.scope(job) as call:
             try:
-                return await self._result(handler, call, job)
+                return _completed(handler, job, await self._called(handler, call, job))
             except BaseException as error:
                 raised = error
                 raise
         raise raised  # the scope swallowed it; the attempt has failed all the same
 
-    async def _result(self, handler: Handler, call: Any, job: Job[Any, Any]) -> Completed:  # noqa: ANN401 -- what `Handler.is_async` says
-        result: object = await (call(job) if handler.is_async else self._off_loop(call, job))
-        return Completed(b"null" if result is None else handler.result.encode(result, job.name), result)
+    def _called(self, handler: Handler, call: Any, job: Job[Any, Any]) -> Awaitable[object]:  # noqa: ANN401 -- what `Handler.is_async` says
+        return cast("Awaitable[object]", call(job)) if handler.is_async else self._off_loop(call, job)
 
     async def _off_loop(self, call: HandlerCall | Surrounded, job: Job[Any, Any]) -> object:
         if isinstance(call, Surrounded):
@@ -63,6 +63,10 @@ class HandlerCaller:
         if raised is not None:
             raise raised
         return result
+
+
+def _completed(handler: Handler, job: Job[Any, Any], result: object) -> Completed:
+    return Completed(b"null" if result is None else handler.result.encode(result, job.name), result)
 
 
 def _result_or_error(call: HandlerCall, job: Job[Any, Any]) -> tuple[object, BaseException | None]:

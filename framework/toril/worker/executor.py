@@ -102,7 +102,9 @@ class Executor:
             expires_at_ms = running.policy.expires_at_ms
             if expires_at_ms is not None and job.attempts_started <= 1 and (late_ms := self._clock.now_ms() - expires_at_ms) > 0:
                 raise JobExpiredError(job.id, job.queue_name, late_ms)
-            done = await self._call(running, running.handler)
+            _ = job.data  # reads and checks it, before anything is opened for this attempt
+            in_here = running.handler.program is None
+            done = await (self._in_time(running, running.handler) if in_here else self._in_child(running, running.handler))
             check_size(done.value, self._options.result_size_limit, job.name, "result")
             return done
         except asyncio.CancelledError as error:
@@ -167,13 +169,10 @@ class Executor:
         )
         return UnknownName(unknown, reason_of(unknown), self._stacks(running, unknown))
 
-    async def _call(self, running: RunningJob, handler: Handler) -> Completed:
-        job = running.job
-        _ = job.data  # reads and checks it, before anything is opened for this attempt
-        if handler.program is None:
-            return await self._in_time(running, handler)
+    async def _in_child(self, running: RunningJob, handler: Handler) -> Completed:
+        assert handler.program is not None
         # The start of a child doesn't count against the timeout.
-        async with self._children.open(handler, handler.program, job) as call:
+        async with self._children.open(handler, handler.program, running.job) as call:
             there = replace(handler, call=call, scope=None, is_async=True)
             return await self._in_time(running, there)
 

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Final
+from typing import Final, Protocol
 
 from toril.clock import Clock, Timer, real_sleep
 from toril.errors import ClaimObstructedError, DamagedKeyError, ServerError
@@ -63,15 +63,39 @@ GONE: Final = frozenset({replies.MISSING_JOB, replies.MISSING_LOCK, replies.LOCK
 """The refusals that a second try gets for an outcome that was written."""
 
 
-@dataclass(slots=True)
-class Gathered:
+class Gathered(Protocol):
     """An outcome on its way to the server."""
 
-    ending: Ending
-    written: Callable[[int, int | bytes], None]
-    """Called with the server's code (`TurnReply.codes`), and what else it says of that, or 0."""
-    dropped: Callable[[Exception], None]
-    """Called instead if the server can't process it at all."""
+    @property
+    def ending(self) -> Ending: ...
+
+    def written(self, code: int, detail: int | bytes) -> None:
+        """Called with the server's code (`TurnReply.codes`), and what else it says of that, or 0."""
+        ...
+
+    def dropped(self, error: Exception) -> None:
+        """Called instead if the server can't process it at all."""
+        ...
+
+
+@dataclass(slots=True)
+class _Alone:
+    """An outcome that goes by itself, since the turn that it was part of has stopped half-way."""
+
+    one: Gathered
+    may_be_written: bool
+    is_culprit: bool = False
+
+    @property
+    def ending(self) -> Ending:
+        return self.one.ending
+
+    def written(self, code: int, detail: int | bytes) -> None:
+        self.one.written(0 if self.may_be_written and code in GONE else code, detail)
+
+    def dropped(self, error: Exception) -> None:
+        self.is_culprit = True
+        self.one.dropped(error)
 
 
 @dataclass(slots=True)
@@ -348,18 +372,9 @@ class Lanes:
 
     async def _goes_alone(self, lane: Lane, one: Gathered, *, may_be_written: bool) -> bool:
         """Write one outcome, maybe for the second time; False if it is what stops the script."""
-        is_culprit = False
-
-        def written(code: int, detail: int | bytes) -> None:
-            one.written(0 if may_be_written and code in GONE else code, detail)
-
-        def dropped(error: Exception) -> None:
-            nonlocal is_culprit
-            is_culprit = True
-            one.dropped(error)
-
-        await self._turn(lane, [Gathered(one.ending, written, dropped)], NOTHING)
-        return not is_culprit
+        alone = _Alone(one, may_be_written)
+        await self._turn(lane, [alone], NOTHING)
+        return not alone.is_culprit
 
     # ── what a claim tells ────────────────────────────────────────────────────────────────────────────────────
 
