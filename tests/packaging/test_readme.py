@@ -79,7 +79,14 @@ def examples(page: str) -> list[str]:
     ("page", "number"),
     [
         (page, number)
-        for page in ("docs/guide.md", "docs/from-nestjs.md", "docs/interop.md", "docs/observability.md", "docs/scaling.md")
+        for page in (
+            "docs/guide.md",
+            "docs/modules.md",
+            "docs/from-nestjs.md",
+            "docs/interop.md",
+            "docs/observability.md",
+            "docs/scaling.md",
+        )
         for number in range(len(examples(page)))
     ],
 )
@@ -91,7 +98,12 @@ def test_an_example_of_the_documentation_runs(page: str, number: int, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("page", "names", "passed"), [("docs/from-nestjs.md", ["test_emails.py"], 2), ("docs/guide.md", ["test_timeout.py"], 1)]
+    ("page", "names", "passed"),
+    [
+        ("docs/from-nestjs.md", ["test_emails.py"], 2),
+        ("docs/guide.md", ["test_timeout.py"], 1),
+        ("docs/modules.md", ["orders.py", "invoices.py", "test_modules.py"], 3),
+    ],
 )
 def test_the_tests_of_the_documentation_pass(page: str, names: list[str], passed: int, tmp_path: Path) -> None:
     environment = quickstart(tmp_path)
