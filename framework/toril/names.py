@@ -94,6 +94,7 @@ from toril.queues.queue import Queue
 from toril.queues.sync_job import SyncJob
 from toril.telemetry.logs import JobLogger, configure_logging, get_logger
 from toril.telemetry.metrics import measure_jobs
+from toril.telemetry.tracing import trace_jobs
 from toril.worker.options import WorkerOptions
 from toril.worker.processor import Handler, handler
 from toril.worker.worker import Worker
@@ -211,6 +212,7 @@ __all__ = [
     "processor",
     "provide",
     "timeout",
+    "trace_jobs",
     "use_filters",
     "use_interceptors",
 ]

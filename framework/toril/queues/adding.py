@@ -18,6 +18,7 @@ from toril.queues.listeners import Listeners
 from toril.queues.options import NO_OPTIONS, JobOptionFields, JobOptions, options_said
 from toril.queues.payloads import ANY_DATA, ANY_RESULT, PayloadType
 from toril.spelling import near
+from toril.telemetry.hooks import HOOKS, AddOperation
 from toril.telemetry.logs import get_logger
 from toril.wire.codec import JobRecord
 from toril.wire.commands import QueueCommands
@@ -192,7 +193,13 @@ class QueueAdding(Generic[DataT, ResultT]):
             return (await self._add([draft], idempotent))[0]
         commands = await self._use()
         encoded = self._encode(0, 1, draft, self.clock.now_ms())
-        return self._tell_added([draft], [encoded], [await commands.add_one(encoded)])[0]
+        if HOOKS.tracer is None:
+            return self._tell_added([draft], [encoded], [await commands.add_one(encoded)])[0]
+        with HOOKS.tracer.adding("add", self.keys.queue, [encoded.name]) as span:
+            encoded = replace(encoded, opts=span.carried(encoded.opts))
+            added = await commands.add_one(encoded)
+            span.added([added.job_id])
+        return self._tell_added([draft], [encoded], [added])[0]
 
     @explained("Queue.add_many", _IN_DRAFTS)
     async def add_many(self, jobs: Iterable[JobDraft[D, R]], *, idempotent: bool = False) -> list[Job[D, R]]:
@@ -208,7 +215,14 @@ class QueueAdding(Generic[DataT, ResultT]):
         encoded = [self._encode(index, len(drafts), draft, now_ms) for index, draft in enumerate(drafts)]
         if not encoded:
             return []
-        return self._tell_added(drafts, encoded, await commands.add(encoded, idempotent=idempotent))
+        if HOOKS.tracer is None:
+            return self._tell_added(drafts, encoded, await commands.add(encoded, idempotent=idempotent))
+        operation: AddOperation = "add" if len(encoded) == 1 else "addBulk"
+        with HOOKS.tracer.adding(operation, self.keys.queue, [job.name for job in encoded]) as span:
+            encoded = [replace(job, opts=span.carried(job.opts)) for job in encoded]
+            added = await commands.add(encoded, idempotent=idempotent)
+            span.added([one.job_id for one in added])
+        return self._tell_added(drafts, encoded, added)
 
     def _tell_added(self, drafts: Sequence[JobDraft[Any, Any]], encoded: Sequence[NewJob], added: Sequence[Added]) -> list[Job[Any, Any]]:
         if self.on_added:

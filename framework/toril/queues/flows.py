@@ -30,6 +30,7 @@ from toril.queues.opening import ADDRESS, open_server, prefix_or_default
 from toril.queues.option_checks import check_whole
 from toril.queues.options import JobOptionFields, JobOptions, options_said
 from toril.queues.queue import Queue
+from toril.telemetry.hooks import HOOKS
 from toril.wire.connection import Server
 from toril.wire.jobs import FlowNode, NewJob
 
@@ -146,9 +147,15 @@ class FlowProducer:
                 node.encoded = _encode(node, now_ms)
         nodes: list[JobNode] = []
         for plan in plans:
-            order = list(_levels(plan))
-            sent = [FlowNode(node.queue.keys.base, _encoded(node), bool(node.children)) for node in order]
-            await plan.queue.commands.add_flow(sent, now_ms, idempotent=idempotent)
+            if HOOKS.tracer is None:
+                await _send(plan, now_ms, idempotent=idempotent)
+            else:
+                order = list(_levels(plan))
+                with HOOKS.tracer.adding("addFlow", plan.queue.name, [_encoded(node).name for node in order]) as span:
+                    for node in order:
+                        node.encoded = replace(_encoded(node), opts=span.carried(_encoded(node).opts))
+                    await _send(plan, now_ms, idempotent=idempotent)
+                    span.added([node.job_id for node in order])
             nodes.append(_node(plan))
         return nodes
 
@@ -244,6 +251,11 @@ def _encode(node: _Planned, now_ms: int) -> NewJob:
     draft = replace(node.flow.draft, options=JobOptions(job_id=node.job_id).merged_over(node.flow.draft.options))
     job = node.queue.encode(draft, now_ms)
     return job if node.parent is None else as_child(job, node.parent.queue.keys.qualified_name, node.parent.job_id)
+
+
+async def _send(plan: _Planned, now_ms: int, *, idempotent: bool) -> None:
+    sent = [FlowNode(node.queue.keys.base, _encoded(node), bool(node.children)) for node in _levels(plan)]
+    await plan.queue.commands.add_flow(sent, now_ms, idempotent=idempotent)
 
 
 def _encoded(node: _Planned) -> NewJob:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Final, Protocol
 
+from toril.telemetry.hooks import HOOKS
+
 
 class LogContext(Protocol):
     """What a log line can be bound to: a job, or a listener's call."""
@@ -25,4 +27,5 @@ Tasks and `asyncio.to_thread` calls that a handler starts inherit it.
 def current_log_fields() -> Mapping[str, object]:
     """The fields of the job that this code runs for; none outside of a job."""
     context = LOG_CONTEXT.get()
-    return {} if context is None else context.log_fields()
+    fields: Mapping[str, object] = {} if context is None else context.log_fields()
+    return fields if HOOKS.tracer is None else {**fields, **HOOKS.tracer.log_fields()}

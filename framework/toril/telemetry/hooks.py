@@ -1,12 +1,16 @@
-"""What workers tell of themselves to whoever measures: nothing, and at no cost, unless somebody does.
+"""What workers and queues tell of themselves to whoever measures or traces: nothing, and at no cost, unless somebody does.
 
-    Worker ──► Observer ──► HOOKS.meter     counts      (metrics.py)
+    Worker ──► Observer ─┬─► HOOKS.meter     counts                 (metrics.py)
+                         └─► HOOKS.tracer    follows single jobs    (spans.py)
+    Queue.add ───────────────►
 
 A worker looks here when it begins to run, so whoever wants to hear of it is installed before that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -23,6 +27,9 @@ JobOutcome: TypeAlias = Literal[
     "lost",
 ]
 """How an attempt ended. After the first three the job is over; `lost` is one whose outcome no longer counted, or could not be written."""
+
+AddOperation: TypeAlias = Literal["add", "addBulk", "addFlow"]
+"""As BullMQ's traces call them."""
 
 FINAL_OUTCOMES: Final[frozenset[JobOutcome]] = frozenset({"completed", "failed", "cancelled"})
 
@@ -89,11 +96,61 @@ class Meter(Protocol):
         ...
 
 
+class JobSpan(Protocol):
+    """One attempt, as a trace shows it."""
+
+    def ended(self, outcome: JobOutcome, reason: str | None) -> None:
+        """It has ended; `reason`: why it failed, if it did."""
+        ...
+
+
+class AddSpan(Protocol):
+    """Adding jobs, as a trace shows it."""
+
+    def carried(self, opts: bytes) -> bytes:
+        """A job's options on the wire, JSON, with the trace among them: whoever runs the job goes on with it."""
+        ...
+
+    def added(self, job_ids: Sequence[str]) -> None:
+        """These jobs were added."""
+        ...
+
+
+class TracedJob(Protocol):
+    """What is asked of a job that is to be traced."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def attempt(self) -> int: ...
+
+
+class Tracer(Protocol):
+    """Traces the jobs of this process."""
+
+    def adding(self, operation: AddOperation, queue: str, names: Sequence[str]) -> AbstractContextManager[AddSpan]:
+        """Jobs of these names are added in the block; what it raises is noted."""
+        ...
+
+    def begun(self, queue: str, job: TracedJob, opts: bytes, worker_id: str) -> JobSpan:
+        """An attempt begins. Called in a task of its own, whose context from now on is that of the attempt."""
+        ...
+
+    def log_fields(self) -> Mapping[str, object]:
+        """By which a line of the log is found in the trace that it belongs to; nothing outside of one."""
+        ...
+
+
 @dataclass(slots=True)
 class Hooks:
-    """Who wants to hear of this process's workers."""
+    """Who wants to hear of this process's workers and queues."""
 
     meter: Meter | None = None
+    tracer: Tracer | None = None
 
 
 HOOKS: Final = Hooks()

@@ -128,7 +128,7 @@ class Attempts:
         log.error("lock lost: the handler is cancelled", queue=self._queue.name, job_id=running.job.id, reason=str(error))
         running.cancel(CancelReason.LOCK_LOST)
         if self.observer is not None:
-            self.observer.meter.lock_lost()
+            self.observer.lock_lost()
         self._listeners.tell("error", error)
 
     def is_running(self, job_id: str) -> bool:

@@ -1,4 +1,7 @@
-"""What is told of one worker to whoever measures. Where nobody does there is no observer, and a job costs no more than looking for it."""
+"""What is told of one worker to whoever measures or traces.
+
+Where nobody does there is no observer, and a job costs no more than looking for it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from time import perf_counter
 from typing import Final, Protocol, Self
 
 from toril.errors import JobCancelledError
-from toril.telemetry.hooks import HOOKS, JobOutcome, MeasuredWorker, WorkerMeter
+from toril.telemetry.hooks import HOOKS, JobOutcome, MeasuredWorker, Tracer, WorkerMeter
 from toril.wire import replies
 from toril.worker.outcome import Abandoned, Completed, Failed, Outcome, PutBack, PutOff, RateLimited, Retry, UnknownName, WaitForChildren
 from toril.worker.running import RunningJob
@@ -56,19 +59,24 @@ class Measured:
 class Observer:
     """Called by the parts of a worker, in its event loop."""
 
-    __slots__ = ("meter",)
+    __slots__ = ("_tracer", "_worker_id", "meter")
 
-    def __init__(self, meter: WorkerMeter) -> None:
-        self.meter = meter
+    def __init__(self, meter: WorkerMeter | None, tracer: Tracer | None, worker_id: str) -> None:
+        self.meter, self._tracer, self._worker_id = meter, tracer, worker_id
 
     @classmethod
-    def of(cls, worker: MeasuredWorker) -> Self | None:
+    def of(cls, worker: MeasuredWorker, worker_id: str) -> Self | None:
         """The observer of a worker that begins to run; None: nobody wants to know."""
-        return None if HOOKS.meter is None else cls(HOOKS.meter.follow(worker))
+        if HOOKS.meter is None and HOOKS.tracer is None:
+            return None
+        return cls(None if HOOKS.meter is None else HOOKS.meter.follow(worker), HOOKS.tracer, worker_id)
 
     def begun(self, running: RunningJob) -> None:
         """Its attempt begins: called in the job's own task."""
         running.begun_s = perf_counter()
+        if self._tracer is not None:
+            job = running.job
+            running.span = self._tracer.begun(job.queue_name, job, job.record.opts, self._worker_id)
 
     def gathered(self, running: RunningJob) -> None:
         """Its handler has ended."""
@@ -77,16 +85,36 @@ class Observer:
 
     def written(self, running: RunningJob, outcome: Outcome, code: int = 0) -> None:
         """The attempt is over, and this is what the server says of it."""
+        word = _word(outcome, code)
+        if running.span is not None:
+            running.span.ended(word, outcome.reason if isinstance(outcome, (Failed, Retry, UnknownName)) else None)
+        if self.meter is None:
+            return
         record = running.job.record
         due_ms = record.timestamp_ms + running.policy.delay_ms
         waited_ms = (record.processed_at_ms or due_ms) - due_ms
         self.meter.ended(
             None if running.handler is None else record.name,
-            _word(outcome, code),
+            word,
             running.ran_s,
             waited_ms / 1_000,
             is_first=record.attempts_started <= 1,
         )
+
+    def lock_lost(self) -> None:
+        """A lock was lost while its handler ran."""
+        if self.meter is not None:
+            self.meter.lock_lost()
+
+    def stalled(self) -> None:
+        """A job of a dead worker was put back."""
+        if self.meter is not None:
+            self.meter.stalled()
+
+    def close(self) -> None:
+        """The worker has stopped."""
+        if self.meter is not None:
+            self.meter.close()
 
 
 def _word(outcome: Outcome, code: int) -> JobOutcome:

@@ -8,6 +8,7 @@ from enum import Enum
 
 from toril.errors import JobCancelledError
 from toril.queues.job import Job
+from toril.telemetry.hooks import JobSpan
 from toril.worker.policy import JobPolicy
 from toril.worker.processor import Handler
 
@@ -41,6 +42,7 @@ class RunningJob:
     begun_s: float = 0.0
     """Noted by an `Observer`, as is for how long it has run."""
     ran_s: float = 0.0
+    span: JobSpan | None = None
 
     @property
     def is_uncancelled(self) -> bool:

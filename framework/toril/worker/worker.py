@@ -216,8 +216,8 @@ class Worker(EventSource):
         # Locks are renewed until the last outcome is written.
         keeper = LockKeeper(server, commands.keys, self.options, self._clock, self._attempts, control.look_soon, presence, self._health)
         self._readiness = Readiness(self._health, self.options, self._lanes, keeper)
-        self._attempts.observer = observer = Observer.of(Measured(self.queue.name, self._slots, keeper))
-        if observer is not None:
+        self._attempts.observer = observer = Observer.of(Measured(self.queue.name, self._slots, keeper), self.id)
+        if observer is not None and observer.meter is not None:
             self._lanes.on_round_trip, keeper.on_late = observer.meter.turn, observer.meter.loop_late
         threads = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix=f"toril-{self.queue.name}")
         children = Children(self.queue)
@@ -244,7 +244,7 @@ class Worker(EventSource):
                         task.cancel()
         finally:
             if observer is not None:
-                observer.meter.close()
+                observer.close()
             missing.close()
             threads.shutdown(wait=False, cancel_futures=True)
             # All in one: who cancels again during a first step must not keep the second from being taken.
@@ -367,7 +367,7 @@ class Worker(EventSource):
 
     def _stalled(self, job_id: str) -> None:
         if self._attempts.observer is not None:
-            self._attempts.observer.meter.stalled()
+            self._attempts.observer.stalled()
         self.listeners.tell("stalled", job_id)
         self.listeners.tell("waiting", job_id)
 
