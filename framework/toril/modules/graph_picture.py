@@ -15,6 +15,9 @@ from toril.modules.explorer import processor_of
 
 _SHAPES: Final = {Scope.SINGLETON: ('["', '"]'), Scope.JOB: ('(["', '"])'), Scope.TRANSIENT: ('[/"', '"/]')}
 
+_ESCAPES: Final = str.maketrans({"&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "#": "#35;", "`": "#96;"})
+"""The ends of a label, and what Mermaid, HTML or Markdown would read as its own."""
+
 LEGEND: Final = "boxes live as long as the application, rounded ones as long as a job, slanted ones are made for each who asks"
 
 
@@ -105,5 +108,4 @@ def _served(binding: Binding) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    # The ends of a label, and what Mermaid or HTML would read as its own.
-    return text.replace("&", "#amp;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
+    return " ".join(text.translate(_ESCAPES).splitlines())
