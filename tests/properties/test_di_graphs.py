@@ -1,14 +1,15 @@
 """Random module graphs: what each module sees, and what it gets, is compared with a model of a few lines.
 
-Classes, values, aliases, transient and job-scoped providers, forward references, overrides, re-exports, global and mutually importing
-modules occur in every mixture. Most lookups fail; those must fail in the model, too, and must all be reported.
+Classes, values, aliases, transient and job-scoped providers, forward references, overrides, re-exports, global, dynamic and mutually
+importing modules occur in every mixture. Most lookups fail; those must fail in the model, too, and must all be reported.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from toril.di import (
     ApplicationContext,
     Binding,
+    ConflictingModules,
     DynamicModule,
     ForwardRef,
     Graph,
@@ -56,6 +58,8 @@ class ModuleSpec:
     providers: list[Spec]
     exports: list[str]
     is_global: bool
+    kind: str
+    """A class of its own; or a dynamic module of one class that they share, a new object of one key at each import, or one object."""
     own: dict[str, Spec] = field(default_factory=dict[str, Spec])
 
     def __post_init__(self) -> None:
@@ -76,7 +80,9 @@ def graphs(draw: st.DrawFn) -> list[ModuleSpec]:
         providers = [Spec(token, draw(kinds), []) for token in tokens]
         passed_on = [each for each in imports if draw(st.booleans())]
         exports = [token for token in tokens if draw(st.integers(0, 3))]
-        modules.append(ModuleSpec(number, imports, passed_on, providers, exports, number > 0 and draw(st.integers(0, 3)) == 0))
+        is_global = number > 0 and draw(st.integers(0, 3)) == 0
+        kind = draw(st.sampled_from(["static", "static", "keyed", "object"]))
+        modules.append(ModuleSpec(number, imports, passed_on, providers, exports, is_global, kind))
     mostly_valid = draw(st.integers(0, 3)) > 0
     for spec in modules:
         for provider in spec.providers:
@@ -175,9 +181,11 @@ def with_job(namespace: dict[str, Any], lines: str, annotations: dict[str, Any])
     return namespace["__init__"]
 
 
-def make_classes(modules: list[ModuleSpec], *, forward: bool) -> list[type]:
-    classes = [type(f"M{spec.number}", (), {}) for spec in modules]
-    for spec, cls in zip(modules, classes, strict=True):
+def make_modules(modules: list[ModuleSpec], *, forward: bool) -> list[Callable[[], type | DynamicModule]]:
+    """For each module what makes an import of it."""
+    shared = module()(type("Shared", (), {}))
+    made: list[Callable[[], type | DynamicModule]] = []
+    for spec in modules:
         providers: list[object] = []
         for each in spec.providers:
             if each.kind == "value":
@@ -187,22 +195,44 @@ def make_classes(modules: list[ModuleSpec], *, forward: bool) -> list[type]:
             else:
                 scope = Scope.TRANSIENT if each.kind == "transient" else None
                 providers.append(provide(each.token, use_class=make_class(each, spec.number, forward=forward), scope=scope))
-        module(
-            imports=[later_item(classes, each) for each in spec.imports],
-            providers=providers,
-            exports=[*spec.exports, *(classes[each] for each in spec.passed_on)],
-        )(cls)
-        if spec.is_global:
-            global_module(cls)
-    return classes
+        lists: Lists = {
+            "imports": [later_import(made, each) for each in spec.imports],
+            "providers": providers,
+            "exports": [*spec.exports, *(later_import(made, each) for each in spec.passed_on)],
+        }
+        made.append(make_static(spec, lists) if spec.kind == "static" else make_dynamic(spec, lists, shared))
+    return made
+
+
+class Lists(TypedDict):
+    imports: list[ForwardRef]
+    providers: list[object]
+    exports: list[object]
+
+
+def make_static(spec: ModuleSpec, lists: Lists) -> Callable[[], type]:
+    cls = module(**lists)(type(f"M{spec.number}", (), {}))
+    if spec.is_global:
+        global_module(cls)
+    return lambda: cls
+
+
+def make_dynamic(spec: ModuleSpec, lists: Lists, shared: type) -> Callable[[], DynamicModule]:
+    key = spec.number if spec.kind == "keyed" else None
+
+    def make() -> DynamicModule:
+        return DynamicModule(shared, **lists, name=f"M{spec.number}", is_global=spec.is_global, key=key, options=spec.number)
+
+    one = make()
+    return make if spec.kind == "keyed" else lambda: one
 
 
 def later(value: object) -> ForwardRef:
     return forward_ref(lambda: value)
 
 
-def later_item(values: list[type], index: int) -> ForwardRef:
-    return forward_ref(lambda: values[index])
+def later_import(made: list[Callable[[], type | DynamicModule]], index: int) -> ForwardRef:
+    return forward_ref(lambda: made[index]())  # noqa: PLW0108  # the list is still growing
 
 
 def missing_in_model(modules: list[ModuleSpec], overridden: str | None) -> set[tuple[int, str, str]]:
@@ -228,22 +258,22 @@ def test_a_graph_links_exactly_what_the_model_says(modules: list[ModuleSpec], fo
     marker = object()
     overrides = Overrides(providers=[provide(override, use_value=marker)] if override else [])
     missing = missing_in_model(modules, override)
-    classes = make_classes(modules, forward=forward)
+    root = make_modules(modules, forward=forward)[0]()
     if missing:
         with pytest.raises(GraphErrors) as found:
-            build_graph(DynamicModule(classes[0]), overrides=overrides)
+            build_graph(root, overrides=overrides)
         assert reported(found.value) == {(f"M{number}", f"{need!r}") for number, _, need in missing}
         return
-    graph = build_graph(DynamicModule(classes[0]), overrides=overrides)
-    nodes = {node.module: node for node in graph.nodes}
-    assert [node.module for node in graph.nodes] == [classes[number] for number in discovered(modules)]
+    graph = build_graph(root, overrides=overrides)
+    nodes = {node.name: node for node in graph.nodes}
+    assert [node.name for node in graph.nodes] == [f"M{number}" for number in discovered(modules)]
     for number in discovered(modules):
         for token in TOKENS:
             expected = target(modules, number, token, override)
-            binding = graph.find(nodes[classes[number]], token)
+            binding = graph.find(nodes[f"M{number}"], token)
             assert (binding is None) == (expected is None)
             if binding is not None and expected is not None:
-                assert (binding.node.module, binding.token) == (classes[expected[0]], expected[1])
+                assert (binding.node.name, binding.token) == (f"M{expected[0]}", expected[1])
     check_order(graph)
     check_scopes(graph)
     asyncio.run(check_instances(graph, marker if override else None))
@@ -287,7 +317,7 @@ async def check_instances(graph: Graph, override: object) -> None:
             made: dict[Binding, object] = {}
             async with ctx.job_scope(job) as scope:
                 for binding in graph.bindings:
-                    ref = ctx.select(binding.node.module)
+                    ref = ctx.select(binding.node.dynamic or binding.node.module)
                     remember(binding, await ref.resolve(binding.token), made, job)
                     plain = await scope.build(ctx.plan_for(binding))
                     remember(binding, plain, {} if not ctx.plan_for(binding).is_tracked else made, job)
@@ -307,6 +337,41 @@ def remember(binding: Binding, instance: Any, made: dict[Binding, object], job: 
             assert value == job
         else:
             remember(edge.target, value, made, job)
+
+
+@dataclass(frozen=True)
+class Configured:
+    """An import of a module with options, beneath as many modules as `depth` says."""
+
+    key: str
+    option: int
+    depth: int
+
+
+@given(st.lists(st.builds(Configured, st.sampled_from("ab"), st.integers(0, 1), st.integers(0, 2)), max_size=6))
+def test_one_key_is_one_module_and_other_options_are_an_error_wherever_they_stand(imports: list[Configured]) -> None:
+    shared = module()(type("Shared", (), {}))
+
+    def beneath(one: Configured) -> type | DynamicModule:
+        found: type | DynamicModule = DynamicModule(
+            shared, key=one.key, options=one.option, providers=[provide("option", use_value=one.option)], exports=["option"]
+        )
+        for _ in range(one.depth):
+            found = module(imports=[found], exports=[found])(type("Between", (), {}))
+        return found
+
+    root = module(imports=[beneath(one) for one in imports])(type("Root", (), {}))
+    first: dict[str, int] = {}
+    expected = [one.key for one in imports if first.setdefault(one.key, one.option) != one.option]
+    if expected:
+        with pytest.raises(GraphErrors) as found:
+            build_graph(root)
+        assert [error.key.strip("'") for error in found.value.errors if isinstance(error, ConflictingModules)] == expected
+        assert len(found.value.errors) == len(expected)
+        return
+    graph = build_graph(root)
+    assert {node.dynamic.key: node.dynamic.options for node in graph.nodes if node.dynamic is not None} == first
+    assert len(graph.find_all("option")) == len(first)
 
 
 @settings(deadline=None)
