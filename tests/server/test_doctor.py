@@ -17,7 +17,7 @@ from tests.servers import OwnServer, free_ports, one_server
 from tests.support import ask, eventually_now
 from toril import Job, JobOptions, Queue, QueueEvents, ScheduleRule, Worker, WorkerOptions
 from toril.clock import SystemClock
-from toril.doctor import clocks, jobs, key_space, schedules, server, standstill
+from toril.doctor import clocks, jobs, key_space, schedules, server, standstill, workers
 from toril.doctor.examination import examine
 from toril.doctor.findings import Finding, Severity
 from toril.doctor.workforce import Workforce, read_workforce
@@ -174,7 +174,7 @@ async def test_a_rate_limit_that_outlives_its_reason_is_told(queue: Queue, later
     await queue.add_many([queue.job("welcome") for _ in range(3)])
     only(await standstill.check_rate_limit(queue, await standstill.read_waiting(queue)), INFO, "1 job may start in 1h")
     found = only(await standstill.check_rate_limit(later, await standstill.read_waiting(later)), ERROR, "need 3h")
-    assert "--no-rate" in (found.fix or "")
+    assert "--rate none" in (found.fix or "")
 
 
 async def test_claiming_that_was_stopped_by_hand_is_told(queue: Queue) -> None:
@@ -194,10 +194,10 @@ async def test_a_global_concurrency_that_holds_jobs_back_is_told(queue: Queue, l
 
 
 async def test_jobs_without_a_worker_are_told(queue: Queue, later: Queue) -> None:
-    only(await standstill.check_workers(queue, await standstill.read_waiting(queue), NOBODY), OK, "nothing to do")
+    only(await workers.check_workers(queue, await standstill.read_waiting(queue), NOBODY), OK, "nothing to do")
     await queue.add("welcome")
     waiting = await standstill.read_waiting(later)
-    only(await standstill.check_workers(later, waiting, NOBODY), ERROR, "no worker", "1 job waits, the oldest for 1h")
+    only(await workers.check_workers(later, waiting, NOBODY), ERROR, "no worker", "1 job waits, the oldest for 1h")
     async with QueueEvents("emails", prefix=queue.prefix, server=queue.server):  # reads, and works on nothing
         assert not await queue.get_workers()
 
@@ -207,31 +207,31 @@ async def test_workers_that_do_not_claim_are_told(queue: Queue, later: Queue) ->
     async with worker:
         await queue.pause()  # nothing is claimed, and the job is there as it would be for a worker that hangs
         await queue.add("welcome")
-        workers = await read_workforce(queue)
+        there = await read_workforce(queue)
         waiting = await standstill.read_waiting(later)
-        only(await standstill.check_claiming(later, waiting, workers), OK)  # the pause tells enough
+        only(await workers.check_claiming(later, waiting, there), OK)  # the pause tells enough
         await raw(queue, "HDEL", queue.keys.meta, "paused")  # without ringing
-        only(await standstill.check_claiming(later, waiting, workers), WARNING, "w-1", "1 job waits")
+        only(await workers.check_claiming(later, waiting, there), WARNING, "w-1", "1 job waits")
 
 
 async def test_names_that_no_running_worker_handles_are_told(queue: Queue, server: Server) -> None:
-    only(await standstill.check_handlers(queue, NOBODY), OK)  # that nobody is there is told elsewhere
+    only(await workers.check_handlers(queue, NOBODY), OK)  # that nobody is there is told elsewhere
     worker = Worker(Queue("emails", prefix=queue.prefix, server=server), {"welcome": nothing, "digest": nothing})
     async with worker:
-        only(await standstill.check_handlers(queue, await read_workforce(queue)), OK)
+        only(await workers.check_handlers(queue, await read_workforce(queue)), OK)
         await queue.pause()
         await queue.add_many(
             [queue.job("invoice"), queue.job("welcome"), queue.job("invoice", delay="1h"), queue.job("refund", priority=1)]
         )
         found = only(
-            await standstill.check_handlers(queue, await read_workforce(queue)),
+            await workers.check_handlers(queue, await read_workforce(queue)),
             ERROR,
             "'invoice' (2 jobs)",
             "they handle 'digest', 'welcome'",
         )
         assert found.facts["unhandled"] == {"invoice": 2, "refund": 1}
     async with Worker(Queue("emails", prefix=queue.prefix, server=server), nothing):  # handles every name
-        only(await standstill.check_handlers(queue, await read_workforce(queue)), OK)
+        only(await workers.check_handlers(queue, await read_workforce(queue)), OK)
 
 
 @pytest.mark.blocks_the_loop
@@ -253,9 +253,10 @@ async def test_a_handler_that_blocks_the_event_loop_is_told(queue: Queue, toril_
         await (await queue.add("render")).result(timeout="20s")
         manifest = read_manifest(worker.id, seen[-1])
         assert manifest is not None
-        found = only(await standstill.check_blocked(queue, Workforce((), [manifest])), ERROR, f"process {os.getpid()} on")
+        found = only(await workers.check_blocked(queue, Workforce((), [manifest])), ERROR, f"process {os.getpid()} on")
+        assert found.facts["jobs"] == []  # it has ended by now
         assert f"kill {os.getpid()}" in (found.fix or "")
-        only(await standstill.check_blocked(queue, NOBODY), OK)
+        only(await workers.check_blocked(queue, NOBODY), OK)
 
 
 async def test_workers_that_are_all_busy_are_told(queue: Queue, later: Queue, server: Server) -> None:
@@ -267,7 +268,7 @@ async def test_workers_that_are_all_busy_are_told(queue: Queue, later: Queue, se
     async with Worker(Queue("emails", prefix=queue.prefix, server=server), {"render": holds}, WorkerOptions(concurrency=1)):
         await queue.add_many([queue.job("render") for _ in range(3)])
         await eventually(lambda: assert_active(queue, 1))
-        found = await standstill.check_claiming(later, await standstill.read_waiting(later), await read_workforce(queue))
+        found = await workers.check_claiming(later, await standstill.read_waiting(later), await read_workforce(queue))
         assert only(found, WARNING, "all 1 slots", "2 jobs wait").facts["slots"] == 1
         hold.set()
         await eventually(lambda: assert_active(queue, 0))
@@ -337,6 +338,7 @@ async def test_dead_letters_are_told_by_their_causes(server: Server, prefix: str
         async with Worker(emails, {"welcome": fails}):
             await emails.add_many([emails.job("welcome", "mx1") for _ in range(3)])
             await eventually(lambda: assert_count(letters, 3))
+        only(await workers.check_workers(letters, await standstill.read_waiting(letters), NOBODY), OK, "dead letters")
         found = only(await jobs.check_dead_letters(letters), INFO, "3 dead letters", "3 × 'welcome' of emails: no mail server at mx1")
         assert found.facts["causes"] == [{"queue": "emails", "name": "welcome", "message": "no mail server at mx1", "count": 3}]
         monkeypatch.setattr(jobs, "MANY_LETTERS", 3)

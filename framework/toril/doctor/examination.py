@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from toril.clock import Clock
-from toril.doctor import jobs, key_space, schedules, server, standstill
+from toril.doctor import jobs, key_space, schedules, server, standstill, workers
 from toril.doctor.clocks import check_clocks_of_work
 from toril.doctor.findings import Check, Finding
 from toril.doctor.workforce import read_workforce
@@ -78,10 +78,10 @@ async def _examine_queue(queue: Queue[Any, Any], owners: Sequence[str]) -> Async
         lambda: standstill.check_pause(queue, waiting),
         lambda: standstill.check_rate_limit(queue, waiting),
         lambda: standstill.check_concurrency(queue, waiting),
-        lambda: standstill.check_workers(queue, waiting, workforce),
-        lambda: standstill.check_handlers(queue, workforce),
-        lambda: standstill.check_blocked(queue, workforce),
-        lambda: standstill.check_claiming(queue, waiting, workforce),
+        lambda: workers.check_workers(queue, waiting, workforce),
+        lambda: workers.check_handlers(queue, workforce),
+        lambda: workers.check_blocked(queue, workforce),
+        lambda: workers.check_claiming(queue, waiting, workforce),
         lambda: jobs.check_running(queue),
         lambda: jobs.check_locks(queue, workforce),
         lambda: jobs.check_poison(queue),

@@ -1,17 +1,16 @@
-"""Why jobs that could run don't: the queue is paused, a limit holds them back, nobody works on it, or those who do have no handler."""
+"""What holds jobs back that could run: a pause, a rate limit, the global concurrency."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 from toril.doctor.findings import Check, Finding, Severity
-from toril.doctor.words import jobs_word, listed, span_text
-from toril.doctor.workforce import Workforce
+from toril.doctor.words import jobs_word, span_text
+from toril.queues.dead_letters import FAILED_JOB
 from toril.queues.queue import Queue
-from toril.queues.states import JobState, state_key
+from toril.queues.states import JobState
 from toril.units import format_ms
 
 PATIENCE_MS: Final = 60_000
@@ -20,11 +19,9 @@ PATIENCE_MS: Final = 60_000
 LONG_MS: Final = 10 * 60_000
 """How long a limit may last, or a job run, before somebody should ask whether it is meant."""
 
-NAMES_LOOKED_AT: Final = 1_000
-"""Of the jobs that are next in a state, how many are looked at for names that nobody handles."""
-
 _EVENTS_LOOKED_AT: Final = 1_000
-_READY: Final[tuple[JobState, ...]] = ("waiting", "prioritized")
+READY: Final[tuple[JobState, ...]] = ("waiting", "prioritized")
+"""Where jobs are that may run now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +32,8 @@ class Waiting:
     active: int
     oldest_ms: int | None
     """For how long the one that is next has been waiting, as far as its hash tells."""
+    are_letters: bool
+    """Whether they are dead letters, which wait for people."""
 
     def __str__(self) -> str:
         since = "" if self.oldest_ms is None else f", the oldest for {span_text(self.oldest_ms)}"
@@ -46,16 +45,17 @@ class Waiting:
 
     @property
     def is_overdue(self) -> bool:
-        return self.oldest_ms is not None and self.oldest_ms >= PATIENCE_MS
+        return self.oldest_ms is not None and self.oldest_ms >= PATIENCE_MS and not self.are_letters
 
 
 async def read_waiting(queue: Queue[Any, Any]) -> Waiting:
     """Count them, and look at the oldest."""
-    counts = await queue.get_job_counts(*_READY, "active")
+    counts = await queue.get_job_counts(*READY, "active")
     now_ms = queue.clock.now_ms()
-    heads = [job for state in _READY for job in await queue.get_jobs(state, 0, 0, ascending=True)]
+    heads = [job for state in READY for job in await queue.get_jobs(state, 0, 0, ascending=True)]
     since = [max(job.timestamp_ms + (job.options.delay_ms or 0), job.processed_at_ms or 0) for job in heads]
-    return Waiting(sum(counts[state] for state in _READY), counts["active"], max(now_ms - min(since), 0) if since else None)
+    count, are_letters = sum(counts[state] for state in READY), bool(heads) and all(job.name == FAILED_JOB for job in heads)
+    return Waiting(count, counts["active"], max(now_ms - min(since), 0) if since else None, are_letters)
 
 
 async def check_pause(queue: Queue[Any, Any], waiting: Waiting) -> list[Finding]:
@@ -94,7 +94,7 @@ async def check_rate_limit(queue: Queue[Any, Any], waiting: Waiting) -> list[Fin
     takes_ms = waiting.count * rate_ms // rate.max
     text = f"at most {jobs_word(rate.max)} may start in {format_ms(rate_ms)}, over all workers"
     if waiting.is_overdue and takes_ms > LONG_MS:
-        fix = f"if it was set for a time that is over: toril queue limits {queue.name} --no-rate"
+        fix = f"if it was set for a time that is over: toril queue limits {queue.name} --rate none"
         return say.error(f"{text}; {waiting}, and need {span_text(takes_ms)} with this limit", fix, **facts)
     return say.info(text, None, **facts)
 
@@ -107,78 +107,12 @@ async def check_concurrency(queue: Queue[Any, Any], waiting: Waiting) -> list[Fi
     text = f"at most {jobs_word(most)} may run at the same time, over all workers"
     if waiting.active < most or not waiting.is_overdue:
         return say.info(text, **waiting.facts, concurrency=most)
-    fix = f"if it was set for a time that is over: toril queue limits {queue.name} --no-concurrency"
+    fix = f"if it was set for a time that is over: toril queue limits {queue.name} --concurrency none"
     return say.warning(f"{text}, and so many do; {waiting}", fix, **waiting.facts, concurrency=most)
 
 
-async def check_workers(queue: Queue[Any, Any], waiting: Waiting, workforce: Workforce) -> list[Finding]:
-    """Whether anybody works on the queue."""
-    count = len(workforce.clients)
-    say, facts = Check("workers", queue.name), waiting.facts | {"workers": count}
-    if count:
-        return say.ok(f"{count} worker{'s' * (count != 1)} connected", **facts)
-    if not waiting.count and not waiting.active:
-        return say.ok("no worker, and nothing to do", **facts)
-    gone = f"; {jobs_word(waiting.active)} active, whose worker is gone" if waiting.active else ""
-    fix = f"start one: toril worker app.main:AppModule --queues {queue.name}. If one should run: look at its log, and at its --queues"
-    return say.error(f"no worker is connected; {waiting}{gone}", fix, **facts)
-
-
-async def check_handlers(queue: Queue[Any, Any], workforce: Workforce) -> list[Finding]:
-    """Whether jobs have names that no running worker handles. Node's workers take any name, and tell nobody which they know."""
-    say = Check("handlers", queue.name)
-    names = Counter([name for state in (*_READY, "delayed") for name in await _names(queue, state) if not workforce.may_handle(name)])
-    if not names:
-        return say.ok("running workers handle all names that wait")
-    told = listed([f"{name!r} ({jobs_word(count)})" for name, count in names.most_common()])
-    text = f"no running worker handles {told}; they handle {listed(list(map(repr, workforce.names))) or 'nothing'}"
-    fix = (
-        "deploy the version that has the handler, or start its worker with this queue. Until then such a job is put back five times with a "
-        f"growing delay, and then fails: toril job retry {queue.name} --all --name NAME brings it back"
-    )
-    return say.error(text, fix, unhandled=dict(names), handled=workforce.names)
-
-
-async def _names(queue: Queue[Any, Any], state: JobState) -> list[str]:
-    """The names of the jobs that are next in a state."""
-    ids = await queue.commands.list_ids(state_key(state), 0, NAMES_LOOKED_AT - 1, ascending=True)
-    rows = await queue.commands.find_fields(ids, "name")
-    return [(row[0] or b"").decode("utf-8", "replace") for row in rows if row is not None]
-
-
-async def check_blocked(queue: Queue[Any, Any], workforce: Workforce) -> list[Finding]:
-    """Whether a handler blocks the event loop of a worker, as that tells itself, from the thread that renews its locks."""
-    blocked = [one for one in workforce.manifests if one.blocked_ms]
-    findings: list[Finding] = []
-    for one in blocked:
-        here = f"process {one.pid} on {one.host}"
-        text = f"a handler has been blocking the event loop of {here} for {span_text(one.blocked_ms)} or longer: nothing else runs there"
-        fix = (
-            f"its log names the handler with its stack; toril job ls {queue.name} --state active what it runs. kill {one.pid}, and "
-            "kill -9 if it doesn't end: its jobs run again elsewhere. Then make that handler a plain def, or await in it"
-        )
-        findings += Check("blocked", queue.name).error(text, fix, worker=one.name, host=one.host, pid=one.pid, blocked_ms=one.blocked_ms)
-    return findings or Check("blocked", queue.name).ok("no event loop is blocked")
-
-
-async def check_claiming(queue: Queue[Any, Any], waiting: Waiting, workforce: Workforce) -> list[Finding]:
-    """Whether jobs wait though workers are there and nothing holds them back that another check tells of."""
-    say, facts = Check("claiming", queue.name), waiting.facts | {"workers": len(workforce.clients), "slots": workforce.slots}
-    if not workforce.clients or not waiting.is_overdue or await _is_held_back(queue, waiting):
-        return say.ok("no job waits for long without a reason", **facts)
-    slots = workforce.slots
-    if slots is not None and waiting.active >= slots:
-        fix = "if it goes on like this: more workers, more --processes, or a higher concurrency where handlers wait for others"
-        return say.warning(f"all {slots:,} slots of the workers are in use; {waiting}", fix, **facts)
-    told = listed(
-        [f"{one.name or one.address} (silent for {span_text(int(one.fields.get('idle', 0)) * 1_000)})" for one in workforce.clients]
-    )
-    text = f"workers are connected, {jobs_word(waiting.active)} running, and yet {waiting}: {told}"
-    fix = "look at their logs (a blocked event loop? a server that refuses?), and restart them: running jobs are put back"
-    return say.warning(text, fix, **facts)
-
-
-async def _is_held_back(queue: Queue[Any, Any], waiting: Waiting) -> bool:
+async def is_held_back(queue: Queue[Any, Any], waiting: Waiting) -> bool:
+    """Whether one of these is the reason."""
     most = await queue.get_global_concurrency()
     if most is not None and waiting.active >= most:
         return True
