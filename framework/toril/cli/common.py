@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from toril.cli.session import Session
 
 QueueName: TypeAlias = Annotated[str, typer.Argument(help="The queue's name.", show_default=False)]
+QueueNames: TypeAlias = Annotated[list[str] | None, typer.Argument(help="Names of queues.", metavar="[QUEUE]...", show_default=False)]
 YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 DryRunOption: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
@@ -46,26 +47,55 @@ class CommonOptions:
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilterOptions:
+    """The options that say which jobs of a queue."""
+
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state", "-s", help="waiting, active, delayed, prioritized, waiting-children, completed, failed; several with commas."
+        ),
+    ] = None
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Their name; * and ? stand for anything.")] = None
+    older_than: Annotated[str | None, typer.Option("--older-than", help="Ended (or, if they have not, added) longer ago, as in 1h.")] = None
+    newer_than: Annotated[str | None, typer.Option("--newer-than", help="Ended (or, if they have not, added) since, as in 10m.")] = None
+    error: Annotated[str | None, typer.Option("--error", help="What stands in the text of their last error.")] = None
+    where: Annotated[
+        list[str] | None, typer.Option("--where", "-w", help="What stands in their data, as in data.user.id=7; also opts.… and result.…")
+    ] = None
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Not more than so many.")] = None
+
+    @property
+    def are_any(self) -> bool:
+        """Whether anything was said."""
+        return any(getattr(self, one.name) is not None for one in fields(self))
+
+
 def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, for typer, the options of `CommonOptions` besides its own; it gets them as its first argument."""
-    hints = get_type_hints(CommonOptions, include_extras=True)
-    common = [
+    """Give a command, for typer, the fields of each of its parameters that is such a class as options of their own."""
+    hints = get_type_hints(command, include_extras=True, localns={"CommonOptions": CommonOptions, "FilterOptions": FilterOptions})
+    groups = {name: kind for name, kind in hints.items() if kind in (CommonOptions, FilterOptions)}
+    parameters = [
         inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
-        for one in fields(CommonOptions)
-    ]
-    own_hints = get_type_hints(command, include_extras=True, localns={"CommonOptions": CommonOptions})
-    _, *own = [
-        one.replace(annotation=own_hints[one.name], kind=inspect.Parameter.KEYWORD_ONLY)
         for one in inspect.signature(command).parameters.values()
+        if one.name not in groups
     ]
+    for kind in reversed(groups.values()):  # those that all commands have come last
+        kind_hints = get_type_hints(kind, include_extras=True)
+        parameters += [
+            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=kind_hints[one.name])
+            for one in fields(kind)
+        ]
 
     def call(**given: Any) -> None:  # noqa: ANN401 -- whatever the command's own parameters are
-        options = CommonOptions(**{one.name: given.pop(one.name) for one in common})
-        command(options, **given)
+        for name, kind in groups.items():
+            given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
+        command(**given)
 
     call.__name__, call.__doc__ = command.__name__, command.__doc__
-    call.__annotations__ = {one.name: one.annotation for one in (*own, *common)}
-    call.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in parameters}
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
 
 

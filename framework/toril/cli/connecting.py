@@ -12,9 +12,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from toril.cli.common import CommonOptions
+from toril.cli.errors import UsageError
 from toril.cli.loading import load_module
 from toril.di import Graph
-from toril.errors import ConfigurationError, TorilError
+from toril.errors import TorilError
 from toril.modules.queues_alone import application_queues
 from toril.queues.opening import open_server, prefix_or_default
 from toril.queues.queue import Queue
@@ -37,13 +38,6 @@ class UnknownQueueError(TorilError):
         else:
             hint = f"there are {', '.join(self.known)}" if self.known else "there are none: is it the right server and prefix?"
         return f"there is no queue {self.name!r} at {self.server} under the prefix {self.prefix!r}; {hint}"
-
-
-class TargetError(ConfigurationError):
-    """The options that say what to connect to contradict each other, or an application has no queues."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class Queues:
@@ -92,12 +86,12 @@ async def connected(common: CommonOptions) -> AsyncGenerator[Queues]:
     """The queues that the options lead to, with a server that answers: it is tried once.
 
     Raises:
-        TargetError, ModuleNotLoadedError, GraphErrors, SettingsError, InvalidRedisUrlError
+        UsageError, ModuleNotLoadedError, GraphErrors, SettingsError, InvalidRedisUrlError
         ServerError: nobody answers, or refuses.
     """
     app = common.app
     if app is not None and (common.redis_url is not None or common.prefix is not None):
-        raise TargetError("give either --app, whose settings tell server and prefix, or --redis-url and --prefix")
+        raise UsageError("give either --app, whose settings tell server and prefix, or --redis-url and --prefix")
     if app is None and common.redis_url is None and common.prefix is None:
         app = os.environ.get("TORIL_APP") or None
     if app is None:
@@ -108,6 +102,6 @@ async def connected(common: CommonOptions) -> AsyncGenerator[Queues]:
         return
     async with application_queues(load_module(app)) as application:
         if application.server is None or application.prefix is None:
-            raise TargetError(f"{app} registers no queue: there is nothing to look at")
+            raise UsageError(f"{app} registers no queue: there is nothing to look at")
         await application.server.wait_until_ready(0)
         yield Queues(application.server, application.prefix, application.queues, application.graph)

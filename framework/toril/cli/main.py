@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from toril.cli.common import CommonOptions, run_command, with_common_options
+from toril.cli.groups.jobs import jobs as job_group
 from toril.cli.groups.queues import queues as queue_group
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
 
 FailOn: TypeAlias = Literal["info", "warning", "error"]
 
-for group in (queue_group,):
+for group in (queue_group, job_group):
     app.add_typer(group)
 
 

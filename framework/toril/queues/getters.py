@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal
 
@@ -18,6 +18,12 @@ from toril.wire.commands import QueueCommands
 
 DataT = TypeVar("DataT", default=Any)
 ResultT = TypeVar("ResultT", default=Any)
+
+ID_PAGE: Final = 10_000
+"""How many ids are listed at once where all jobs of a state are gone through."""
+
+JOB_PAGE: Final = 100
+"""And how many of them are read at once: each may hold much data."""
 
 _MOST_REFILLS: Final = 100
 
@@ -106,6 +112,36 @@ class QueueGetters(Generic[DataT, ResultT]):
         for state in _checked(states):
             jobs += await self._list(state, start, end, ascending=ascending)
         return list({job.id: job for job in jobs}.values())
+
+    async def scan_jobs(
+        self, states: JobState | Iterable[JobState] = STATES, *, ascending: bool | None = None
+    ) -> AsyncGenerator[Job[DataT, ResultT]]:
+        """All jobs of one or several states, however many: `async for job in queue.scan_jobs("failed"): …`.
+
+        Each state's ids are listed first, its jobs are then read 100 at a time; so while you go through them, jobs may be moved and
+        removed. One that is gone by then is left out, and none comes twice.
+
+        Args:
+            states: one state, or several, which come one after the other.
+            ascending: begin with the job that is oldest, or runs first; otherwise with the newest. Not set: as in `get_failed` and
+                its like, ended jobs begin with the latest, others with the one that runs first.
+        """
+        commands = await self._use()
+        seen: set[str] = set()
+        for state in _checked(states):
+            oldest_first = state not in NEWEST_FIRST if ascending is None else ascending
+            ids: dict[str, None] = {}
+            while page := await commands.list_ids(state_key(state), len(ids), len(ids) + ID_PAGE - 1, ascending=oldest_first):
+                known = len(ids)
+                ids |= dict.fromkeys(page)
+                if len(ids) == known:  # the list has grown at its beginning meanwhile: what follows is known
+                    break
+            fresh = [job_id for job_id in ids if job_id not in seen]
+            seen.update(fresh)
+            for start in range(0, len(fresh), JOB_PAGE):
+                for record in await commands.find_jobs(fresh[start : start + JOB_PAGE]):
+                    if record is not None:
+                        yield self._job(record)
 
     async def get_waiting(self, start: int = 0, end: int = -1) -> list[Job[DataT, ResultT]]:
         """Waiting jobs, the one that runs first in front."""

@@ -79,6 +79,12 @@ class QueueReads:
         texts = [row.decode("utf-8", "replace") for row in rows]
         return (texts if ascending else texts[::-1]), count
 
+    async def find_lock(self, job_id: str) -> tuple[str, int] | None:
+        """The token of the worker that holds the job, and for how long it still does, ms; None: nobody holds it."""
+        token: bytes | None = await self._commands.call("GET", self.keys.lock(job_id), repeatable=True)
+        left_ms: int = await self._commands.call("PTTL", self.keys.lock(job_id), repeatable=True)
+        return None if token is None else (token.decode("utf-8", "replace"), max(left_ms, 0))
+
     async def find_cancellation(self, job_id: str) -> str | None:
         """Why a running job is to be cancelled; None: it isn't."""
         reason: bytes | None = await self._commands.call("GET", self.keys.cancellation(job_id), repeatable=True)

@@ -1,0 +1,122 @@
+"""The work of `toril queue …` that changes something."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from toril.cli.confirming import confirm
+from toril.cli.errors import UsageError
+from toril.cli.output import fields_table
+from toril.cli.queues import limit_words, limits_of
+from toril.cli.selecting import Selection, read_states
+from toril.cli.session import Session
+from toril.durations import to_ms
+from toril.queues.queue import Queue
+from toril.queues.states import JobState
+
+BATCH: Final = 1_000
+"""How many jobs are removed between two moments in which somebody may interrupt."""
+
+WAITING: Final[tuple[JobState, ...]] = ("waiting", "prioritized")
+
+
+async def set_paused(session: Session, names: list[str], *, everything: bool, paused: bool) -> None:
+    """Pause queues, or let them go on."""
+    if everything == bool(names):
+        raise UsageError("name the queues, or write --all for all of them")
+    queues = await session.queues.some(names)
+    for queue in queues:
+        await (queue.pause() if paused else queue.resume())
+    state = "paused: running jobs go on, adding goes on" if paused else "not paused"
+    session.out.answer(
+        {"queues": [{"queue": queue.name, "is_paused": paused} for queue in queues]},
+        *(f"queue {queue.name} is {state}" for queue in queues),
+    )
+
+
+async def drain(session: Session, name: str, *, delayed: bool, yes: bool, dry_run: bool) -> None:
+    """Remove what waits."""
+    queue = await session.queues.get(name)
+    counts = await queue.get_job_counts(*WAITING, *(("delayed",) if delayed else ()))
+    removed = sum(counts.values())
+    if not dry_run:
+        confirm(session.out, f"remove {_told(counts)} of queue {name}", yes=yes)
+        removed = await queue.drain(delayed=delayed)
+    _answer_removed(session, queue, removed, dry_run=dry_run)
+
+
+async def clean(session: Session, name: str, state: str, older_than: str, limit: int | None, *, yes: bool, dry_run: bool) -> None:
+    """Remove what is old."""
+    grace_ms = to_ms(older_than, "--older-than")
+    (wanted,) = states = read_states([state])
+    if len(states) > 1 or wanted == "active":
+        raise UsageError("--state: clean one state at a time, and not active, whose jobs run")
+    queue = await session.queues.get(name)
+    if dry_run:
+        selection = Selection(states=states, older_than_ms=grace_ms, limit=limit)
+        removed = len([job async for job in selection.scan(queue)])
+        return _answer_removed(session, queue, removed, dry_run=True)
+    total = (await queue.get_job_counts(wanted))[wanted]
+    most = total if limit is None else min(limit, total)
+    confirm(
+        session.out, f"remove up to {most:,} {wanted} jobs of queue {name} (there are {total:,}) that are older than {older_than}", yes=yes
+    )
+    removed = 0
+    with session.out.progress() as progress:
+        bar = progress.add_task("removing", total=most)
+        while batch := min(BATCH, most - removed):
+            count = len(await queue.clean(older_than, limit=batch, state=wanted))
+            removed += count
+            progress.update(bar, completed=removed)
+            if count < batch:
+                break
+    return _answer_removed(session, queue, removed, dry_run=False)
+
+
+async def obliterate(session: Session, name: str, *, force: bool, yes: bool, dry_run: bool) -> None:
+    """Remove a queue."""
+    queue = await session.queues.get(name)
+    counts = await queue.get_job_counts()
+    schedules = await queue.job_schedulers.count()
+    if not dry_run:
+        confirm(session.out, f"remove queue {name} with {_told(counts)} and {schedules:,} schedules", yes=yes)
+        await queue.obliterate(force=force)
+    done = "would be removed" if dry_run else "is removed"
+    session.out.answer(
+        {"queue": name, "removed": sum(counts.values()), "counts": dict(counts), "schedules": schedules, "is_dry_run": dry_run},
+        f"queue {name} {done}, with {_told(counts)} and {schedules:,} schedules",
+    )
+
+
+async def set_limits(session: Session, name: str, concurrency: str | None, rate: str | None, *, reset: bool) -> None:
+    """Change limits, and show them."""
+    queue = await session.queues.get(name)
+    if concurrency == "none":
+        await queue.remove_global_concurrency()
+    elif concurrency is not None:
+        if not concurrency.isdecimal():
+            raise UsageError(f"--concurrency {concurrency!r}: write a whole number, or none")
+        await queue.set_global_concurrency(int(concurrency))
+    if rate == "none":
+        await queue.remove_global_rate_limit()
+    elif rate is not None:
+        most, slash, duration = rate.partition("/")
+        if not slash or not most.isdecimal():
+            raise UsageError(f"--rate {rate!r}: write how many in how long, such as 10/1s, or none")
+        await queue.set_global_rate_limit(int(most), duration)
+    if reset:
+        await queue.remove_rate_limit_key()
+    limits = await limits_of(queue)
+    words = [(title, text or "none") for title, text in limit_words(limits)]
+    session.out.answer({"queue": name, "limits": limits}, fields_table((("queue", name), *words)))
+
+
+def _told(counts: dict[JobState, int]) -> str:
+    """`120 jobs (100 waiting, 20 delayed)`."""
+    parts = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+    return f"{sum(counts.values()):,} jobs{f' ({parts})' if parts else ''}"
+
+
+def _answer_removed(session: Session, queue: Queue[Any, Any], removed: int, *, dry_run: bool) -> None:
+    done = "would be removed" if dry_run else "removed"
+    session.out.answer({"queue": queue.name, "removed": removed, "is_dry_run": dry_run}, f"{removed:,} jobs of queue {queue.name} {done}")

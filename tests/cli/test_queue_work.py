@@ -1,0 +1,81 @@
+"""`toril queue pause|resume|drain|clean|obliterate|limits`: what they do, say, ask and refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.cli.command import Cli
+from toril import Job, Queue, Worker
+
+
+async def nothing(job: Job) -> None: ...
+
+
+async def test_queues_are_paused_and_resumed(cli: Cli, emails: Queue, queue_of: Callable[[str], Queue]) -> None:
+    await emails.add("a", 1)
+    await queue_of("images").add("a", 1)
+    assert (await cli("queue", "pause", "emails")).out == "queue emails is paused: running jobs go on, adding goes on\n"
+    assert await emails.is_paused()
+    document = await cli.json("queue", "pause", "--all")
+    assert document == {"queues": [{"queue": "emails", "is_paused": True}, {"queue": "images", "is_paused": True}]}
+    assert (await cli("queue", "resume", "images", "emails")).out == "queue images is not paused\nqueue emails is not paused\n"
+    assert not await emails.is_paused()
+    assert "name the queues, or write --all" in await cli.error("queue", "pause", code=2)
+    assert "name the queues, or write --all" in await cli.error("queue", "pause", "emails", "--all", code=2)
+
+
+async def test_a_queue_is_drained_after_asking(cli: Cli, emails: Queue) -> None:
+    for number in range(3):
+        await emails.add("a", number)
+    await emails.add("a", 4, delay="1h")
+    assert await cli.json("queue", "drain", "emails", "--dry-run") == {"queue": "emails", "removed": 3, "is_dry_run": True}
+    line = await cli.error("queue", "drain", "emails", code=2)
+    assert line.startswith("error: this would remove 3 jobs (3 waiting) of queue emails; standard input is no terminal")
+    assert "--yes" in line
+    code, shown = await cli.in_terminal("queue", "drain", "emails", typed="n\n")
+    assert (code, "This will remove 3 jobs (3 waiting) of queue emails." in shown, "nothing was done" in shown) == (1, True, True)
+    assert await emails.count() == 4
+    code, shown = await cli.in_terminal("queue", "drain", "emails", "--delayed", typed="y\n")
+    assert (code, "4 jobs of queue emails removed" in shown, await emails.count()) == (0, True, 0)
+
+
+async def test_old_jobs_are_cleaned(cli: Cli, emails: Queue) -> None:
+    jobs = [await emails.add("a", number) for number in range(5)]
+    async with Worker(emails, nothing):
+        for job in jobs:
+            await job.result(timeout="10s")
+    assert (await cli.json("queue", "clean", "emails", "--older-than", "1h", "--dry-run"))["removed"] == 0
+    assert (await cli.json("queue", "clean", "emails", "--older-than", "0s", "--dry-run", "--limit", "3"))["removed"] == 3
+    assert "remove up to 2 completed jobs of queue emails (there are 5)" in await cli.error(
+        "queue", "clean", "emails", "--older-than", "0s", "--limit", "2", code=2
+    )
+    assert (await cli("queue", "clean", "emails", "--older-than", "0s", "--limit", "2", "--yes")).out == "2 jobs of queue emails removed\n"
+    assert (await cli.json("queue", "clean", "emails", "--older-than", "0s", "--yes"))["removed"] == 3
+    assert "clean one state at a time" in await cli.error("queue", "clean", "emails", "--older-than", "0s", "--state", "active", code=2)
+    assert "did you mean completed?" in await cli.error("queue", "clean", "emails", "--older-than", "0s", "--state", "complete", code=2)
+    assert "a bare number has no unit" in await cli.error("queue", "clean", "emails", "--older-than", "5", code=2)
+
+
+async def test_a_queue_is_obliterated(cli: Cli, emails: Queue) -> None:
+    await emails.add("a", 1)
+    assert (
+        "queue emails would be removed, with 1 jobs (1 waiting) and 0 schedules"
+        in (await cli("queue", "obliterate", "emails", "--dry-run")).out
+    )
+    document = await cli.json("queue", "obliterate", "emails", "--yes")
+    assert (document["removed"], document["counts"]["waiting"], document["schedules"]) == (1, 1, 0)
+    assert "there is no queue 'emails'" in await cli.error("queue", "show", "emails", code=1)
+
+
+async def test_limits_are_shown_set_and_taken_away(cli: Cli, emails: Queue) -> None:
+    await emails.add("a", 1)
+    out = (await cli("queue", "limits", "emails", "--concurrency", "3", "--rate", "10/1s")).out
+    assert "3 at once, over all workers" in out
+    assert "10 in 1s, over all workers" in out
+    assert await emails.get_global_concurrency() == 3
+    await emails.rate_limit("1h")
+    document = await cli.json("queue", "limits", "emails", "--concurrency", "none", "--rate", "none", "--reset")
+    assert document == {"queue": "emails", "limits": {"concurrency": None, "rate": None, "limited_for_ms": 0}}
+    assert "write a whole number, or none" in await cli.error("queue", "limits", "emails", "--concurrency", "lots", code=2)
+    assert "such as 10/1s" in await cli.error("queue", "limits", "emails", "--rate", "10", code=2)
+    assert "a bare number has no unit" in await cli.error("queue", "limits", "emails", "--rate", "10/1", code=2)
