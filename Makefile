@@ -11,7 +11,7 @@ TEST_PROCESSES ?= auto
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run-worker demo test check format interop interop-long browser bench bench-peers bench-docs bench-scaling chaos soak fuzz audit reference lock clean
+.PHONY: help install run-worker demo test check format interop interop-long browser bench bench-peers bench-container bench-docs bench-scaling chaos soak fuzz audit reference lock clean
 
 too_old := "Toril needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d.%d. Install a newer one, and name it: make PYTHON=python3.12"
 
@@ -80,6 +80,15 @@ bench: $(STAMP) ## drain 20,000 jobs, and compare with a bare loop that calls th
 bench-peers: $(STAMP) ## Toril beside BullMQ on Node and the task queues of Python, round after round (ARGS='--rounds 3 --only drain,latency --peers toril,node')
 	@if $(has_node); then $(MAKE) $(NODE_MODULES)/.installed; fi
 	@exec $(BIN)/python -m tests.benchmarks.bench_peers $(ARGS)
+
+BENCH_CONTAINERS := .bench/containers
+
+bench-container: $(STAMP) $(BENCH_CONTAINERS)/.installed ## what the container costs a job and a start, beside dishka and wireup
+	@PYTHONPATH=$(BENCH_CONTAINERS) exec $(BIN)/python -m tests.benchmarks.bench_container
+
+$(BENCH_CONTAINERS)/.installed: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --target $(BENCH_CONTAINERS) dishka==1.10.1 wireup==2.13.0
+	@touch $@
 
 bench-docs: $(STAMP) ## write the figures of the last bench-peers into docs/benchmarks.md
 	@exec $(BIN)/python -m tests.benchmarks.bench_docs $(ARGS)

@@ -1,6 +1,6 @@
 """What the container costs: a job's wiring, beside other containers, and starting an application of 1,000 providers.
 
-    python -m tests.benchmarks.bench_container          # dishka and wireup are measured, too, where they are installed
+    make bench-container          # which installs dishka and wireup into .bench/, and measures them in the same run
 
 The bars: `build(job)` with three dependencies below 2 us and 1.3 times what is written by hand, a scope with a teardown below 5 us, 1,000
 providers below 250 ms, growing linearly to 10,000, each below 3 kB. Numbers, not a test: they depend on the machine.
