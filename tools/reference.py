@@ -77,8 +77,8 @@ OTHERS: Final[tuple[tuple[str, tuple[type, ...]], ...]] = (
 
 
 NEVER_MADE: Final = frozenset(
-    "Application Job SyncJob JobNode QueueModule ScheduleModule ConfigModule SchedulerRegistry ModuleRef WorkerFactory SettingsSection "
-    "TorilSettings Test TestingModule TestingModuleBuilder QueueSpy DeadLetters JobSchedulers".split()
+    "Application ApplicationContext Job SyncJob JobNode QueueModule ScheduleModule ConfigModule SchedulerRegistry ModuleRef WorkerFactory "
+    "SettingsSection TorilSettings Test TestingModule TestingModuleBuilder QueueSpy DeadLetters JobSchedulers".split()
 )
 """Classes whose objects are handed out, injected or subclassed, so that nobody needs to know how they are made."""
 

@@ -7,6 +7,7 @@ from toril.clock import Clock, SystemClock
 from toril.di import (
     INQUIRER,
     JOB_REF,
+    ApplicationContext,
     ContainerModule,
     DiscoveryService,
     DynamicModule,
@@ -105,6 +106,7 @@ __all__ = [
     "INQUIRER",
     "JOB_REF",
     "Application",
+    "ApplicationContext",
     "Backoff",
     "CallNext",
     "ChildrenCounts",

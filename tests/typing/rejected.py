@@ -9,20 +9,24 @@ from pydantic import BaseModel
 
 from toril import (
     APP_INTERCEPTOR,
+    Application,
     Job,
     JobDef,
     JobLogger,
     JobOptions,
+    Lazy,
     ManyToken,
     Queue,
     QueueModule,
     QueueOptions,
+    Token,
     Worker,
     WorkerFactory,
     catch,
     flow_job,
     handler,
     module,
+    option_providers,
     process,
     processor,
     provide,
@@ -185,6 +189,21 @@ class Numbers:
 
 
 NUMBERS = ManyToken[int]("NUMBERS")
+RETRIES = Token[int]("RETRIES")
+
+
+async def as_text() -> str:
+    return "three"
+
+
+def takes_text(text: str) -> None: ...
+
+
+async def asked(app: Application, later: Lazy[Numbers]) -> None:
+    takes_text(app.get(RETRIES))  # rejected: mypy[arg-type] pyright[reportArgumentType]
+    takes_text(later.get())  # rejected: mypy[arg-type] pyright[reportArgumentType]
+    takes_text(app.ctx.get_all(NUMBERS)[0])  # rejected: mypy[arg-type] pyright[reportArgumentType]
+    await WorkerFactory.create_application_context(AppModule, roles=["worker"])  # rejected: mypy[call-arg] pyright[reportCallIssue]
 
 
 def container() -> None:
@@ -193,4 +212,10 @@ def container() -> None:
     provide(APP_INTERCEPTOR, use_class=NoInterceptor)  # rejected: mypy[arg-type] pyright[reportCallIssue]
     use_interceptors(NoInterceptor)  # rejected: mypy[arg-type] pyright[reportArgumentType]
     use_filters(NoInterceptor())  # rejected: mypy[arg-type] pyright[reportArgumentType]
+    provide(RETRIES, use_value="three")  # rejected: mypy[misc] pyright[reportCallIssue]
+    provide(RETRIES, use_class=Numbers)  # rejected: mypy[arg-type] pyright[reportCallIssue]
+    provide(RETRIES, use_factory=as_text)  # rejected: mypy[arg-type] pyright[reportCallIssue]
+    provide(RETRIES)  # rejected: mypy[call-overload] pyright[reportCallIssue]
+    provide(RETRIES, use_value=1, inject=[])  # rejected: mypy[call-overload] pyright[reportCallIssue]
+    option_providers(RETRIES, use_factory=as_text)  # rejected: mypy[arg-type] pyright[reportArgumentType]
     catch(BaseException)  # rejected: mypy[arg-type] pyright[reportArgumentType]

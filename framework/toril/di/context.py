@@ -44,7 +44,7 @@ _STOP_HOOKS = (Hook.MODULE_DESTROY, Hook.BEFORE_SHUTDOWN, Hook.SHUTDOWN)
 
 
 class ApplicationContext:
-    """A graph come to life: `async with ApplicationContext(graph) as ctx: ctx.get(EmailService)`.
+    """The modules of an application come to life: `app.ctx`, or `async with ApplicationContext(graph) as ctx: ctx.get(EmailService)`.
 
     Args:
         graph: from `build_graph`; one context a graph.
