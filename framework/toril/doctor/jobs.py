@@ -76,8 +76,8 @@ async def check_poison(queue: Queue[Any, Any]) -> list[Finding]:
         return say.info(text, "a worker that was killed leaves such. Those that come again and again kill their worker", **facts)
     text = f"{jobs_word(len(given_up))} given up, since the worker died each time: {told}; ids {listed([job.id for job in given_up])}"
     fix = (
-        f"toril job show {queue.name} ID tells data and workers. Look for what kills a process: memory (dmesg, OOMKilled), a crash in C, "
-        f"os._exit. Mend it, then: toril job retry {queue.name} ID"
+        f"toril job show {queue.name} ID tells its data; toril job debug {queue.name} ID --app … runs it here. Look for what "
+        f"kills a process: memory (dmesg, OOMKilled), a crash in C, os._exit. Mend it, then: toril job retry {queue.name} ID"
     )
     return say.error(text, fix, **facts)
 

@@ -58,6 +58,20 @@ def explain(common: CommonOptions, queue: QueueName, job_id: JobId) -> None:
     run_command(common, lambda session: explain_job(session, queue, job_id))
 
 
+@jobs.command("debug")
+@with_common_options
+def debug(
+    common: CommonOptions,
+    queue: QueueName,
+    job_id: JobId,
+    debugger: Annotated[bool, typer.Option("--pdb", help="If it fails, look around in Python's debugger where it did.")] = False,
+) -> None:
+    """Run a job's data through the handler on this machine, on a server of its own; the stored job is only read. Needs --app."""
+    from toril.cli.debugging import run_debug
+
+    raise typer.Exit(run_debug(common, queue, job_id, use_debugger=debugger))
+
+
 @jobs.command("add")
 @with_common_options
 def add(
