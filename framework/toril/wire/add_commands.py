@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import copy
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from redis import exceptions as redis_errors
@@ -44,6 +44,7 @@ class AddCommands(QueueReads):
         self._singles: tuple[asyncio.AbstractEventLoop, list[Single]] | None = None
         """What is added by itself in this turn of the event loop."""
         self._sending: set[asyncio.Task[None]] = set()
+        self._adds_name: Final = f"adds to {keys.queue}"
 
     async def add(self, jobs: Sequence[NewJob], *, idempotent: bool = False) -> list[Added]:
         """Add jobs in order and return their ids; a job whose custom id exists already is left as it is, and of one that its
@@ -77,20 +78,29 @@ class AddCommands(QueueReads):
         gathered = self._singles  # read once: a loop in another thread may begin its own meanwhile
         if gathered is None or gathered[0] is not loop:
             gathered = self._singles = (loop, [])
-            loop.call_soon(self._send_singles, gathered, context=contextvars.Context())  # it is nobody's own
+            self._begin(loop, self._send_singles(gathered))
         answer: asyncio.Future[Added] = loop.create_future()
         gathered[1].append((job, answer))
         return await answer
 
-    def _send_singles(self, gathered: tuple[asyncio.AbstractEventLoop, list[Single]]) -> None:
+    def _begin(self, loop: asyncio.AbstractEventLoop, adds: Coroutine[Any, Any, None]) -> None:
+        sending = loop.create_task(adds, name=self._adds_name, context=contextvars.Context())  # it is nobody's own
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+
+    async def _send_singles(self, gathered: tuple[asyncio.AbstractEventLoop, list[Single]]) -> None:
         loop, singles = gathered
         if self._singles is gathered:
             self._singles = None
         waited_for = [single for single in singles if not single[1].done()]  # who was cancelled by now adds nothing
+        mine: list[Single] = []
         for batch in _batches(waited_for):
-            sending = loop.create_task(self._add_singles(batch), name=f"adds to {self.keys.queue}")
-            self._sending.add(sending)
-            sending.add_done_callback(self._sending.discard)
+            if mine:
+                self._begin(loop, self._add_singles(batch))
+            else:
+                mine = batch
+        if mine:
+            await self._add_singles(mine)
 
     async def _add_singles(self, batch: list[Single]) -> None:
         try:
