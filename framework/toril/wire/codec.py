@@ -95,6 +95,22 @@ def job_record(job_id: str, listed: Sequence[bytes]) -> JobRecord:
     return record
 
 
+def claimed_record(row: Sequence[Any], now_ms: int) -> JobRecord:
+    """Read a job from a row of the turn script, which was told that it is `now_ms`."""
+    job_id, _, name, data, opts, timestamp, delay, priority = row[:8]
+    record = JobRecord(
+        id_text(job_id), name.decode("utf-8", "replace"), data or b"{}", opts or b"{}", _int(timestamp), _int(delay), _int(priority), 1
+    )
+    if len(row) == 8:  # its first run
+        record.processed_at_ms = now_ms
+    else:
+        items = iter(row[8])
+        fields = dict(zip(items, items, strict=True))
+        record.attempts_started, record.processed_at_ms = _int(fields.get(b"ats")), _int(fields.get(b"processedOn"))
+        _read_later_fields(record, fields)
+    return record
+
+
 def _read_later_fields(record: JobRecord, fields: Mapping[bytes, bytes]) -> None:
     get = fields.get
     record.attempts_made = _int(get(b"attemptsMade", get(b"atm")))  # a very old spelling, preferred where present

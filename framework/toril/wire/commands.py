@@ -12,7 +12,7 @@ from typing import Final
 from toril.errors import QueueBusyError
 from toril.wire import replies, scripts
 from toril.wire.add_commands import AddCommands
-from toril.wire.codec import id_text, job_record
+from toril.wire.codec import claimed_record, id_text
 from toril.wire.connection import Connection, Server
 from toril.wire.job_commands import JobCommands
 from toril.wire.keys import QueueKeys
@@ -62,7 +62,7 @@ class QueueCommands(AddCommands, JobCommands):
         return TurnReply(
             codes,
             dict(zip(details[::2], details[1::2], strict=True)) if details else NO_DETAILS,
-            [(token.decode(), job_record(id_text(job_id), listed)) for job_id, token, listed in rows],
+            [(row[1].decode(), claimed_record(row, request.now_ms)) for row in rows],
             ClaimState(state),
             value if isinstance(value, int) else 0,
             (wait_position, prioritized_position),

@@ -19,8 +19,9 @@ ARGV[11]  and in the prioritized jobs
 ARGV[12]  for how many minutes finished jobs are counted, or 0
 ARGV[13]  number of capped names c; then c pairs: name, free slots; then k times seven: kind, id, token and four values. Seven of
           the kind "l" are no ending but the dead letter of the one that follows: base of its queue, name, data, opts, delay, priority
-Returns   {codes, state, value (of OBSTRUCTED the key and what is wrong with it), position, position, {{id, token, {field, value…}}…}, {place of a code from 0, what else is known of it…},
-          {how many ids without a job were dropped, the first ones…}}, or -1 if a later turn was answered already
+Returns   {codes, state, value (of OBSTRUCTED the key and what is wrong with it), position, position, {row…}, {place of a code from 0, what
+          else is known of it…}, {how many ids without a job were dropped, the first ones…}}, or -1 if a later turn was answered already.
+          A row is {id, token, name, data, opts, timestamp, delay, priority, {another field, value…}}; without others it is a first run
 ]]
 -- include finish
 -- include claim
@@ -39,11 +40,11 @@ local function answer_again(answer)
     local id, held = claimed[1], claimed[2]
     local key = q.base .. id
     if call("GET", key .. ":lock") == held then
-      local listed = call("HGETALL", key)
-      if #listed > 0 then
+      local row = row_of(q, id, held)
+      if row[NAME] then
         call("SET", key .. ":lock", held, "PX", lock_ms)
         call("SREM", q.stalled, id)
-        rows[#rows + 1] = { id, held, listed }
+        rows[#rows + 1] = row
       end
     end
   end

@@ -77,40 +77,56 @@ local function take_named(q, scan, look, free)
   end
 end
 
--- §3.2 steps 7 to 9 for an id that is in `active` by now: its fields as HGETALL lists them, later ones in place of earlier ones, its name,
--- and whether it shall only fail (`defa`); nil where there is no job behind the id (T14, T19).
-local function activate(q, id, token, request)
-  local key = q.base .. id
-  local listed = redis.pcall("HGETALL", key)
-  local n, name, times_started, began, fails = #listed, nil, nil, nil, false
-  for i = 1, n, 2 do
-    local field_name = listed[i]
-    if field_name == "name" then
-      name = listed[i + 1]
-    elseif field_name == "ats" then
-      times_started = listed[i + 1]
-    elseif field_name == "processedOn" then
-      began = true
-    elseif field_name == "defa" then
-      fails = true
+-- What a job has that has never run, by its place in a row.
+local PLACES = { name = 3, data = 4, opts = 5, timestamp = 6, delay = 7, priority = 8 }
+local NAME = PLACES.name
+
+-- A claimed job as the client is told of it: {id, token, name, data, opts, timestamp, delay, priority}, where false stands for what it hasn't,
+-- and, if it has more, {field, value…}. The names of the six would be half of the answer. Besides what else it has, by the fields' names.
+local function row_of(q, id, token)
+  local listed = redis.pcall("HGETALL", q.base .. id) -- an error holds nothing
+  local row, others, more = { id, token, false, false, false, false, false, false }, nil, nil
+  for i = 1, #listed, 2 do
+    local name, value = listed[i], listed[i + 1]
+    local place = PLACES[name]
+    if place then
+      row[place] = value
+    else
+      others, more = others or {}, more or {}
+      others[name] = value
+      more[#more + 1], more[#more + 2] = name, value
     end
   end
-  if not name or string.sub(id, 1, 2) == "0:" then
+  row[9] = more
+  return row, others
+end
+
+-- §3.2 steps 7 to 9 for an id that is in `active` by now: its row, in which a first run has neither `ats` nor `processedOn`, and whether
+-- it shall only fail (`defa`); nil where there is no job behind the id (T14, T19).
+local function activate(q, id, token, request)
+  local key = q.base .. id
+  local row, others = row_of(q, id, token)
+  if not row[NAME] or string.sub(id, 1, 2) == "0:" then
     call("LREM", q.active, 1, id)
     return nil
   end
   if token ~= "0" then call("SET", key .. ":lock", token, "PX", request.lock_ms) end
   event(q, "active", "jobId", id, "prev", "waiting")
   -- It has run and ended, and somebody has retried it: a wish to cancel the run of then, which Node leaves behind, isn't meant for this one.
-  if times_started and not began then forget(q, id) end
-  local started = tostring((tonumber(times_started) or 0) + 1)
-  listed[n + 1], listed[n + 2], listed[n + 3], listed[n + 4] = "ats", started, "processedOn", q.now_text
+  local started = "1"
+  if others then
+    if others.ats and not others.processedOn then forget(q, id) end
+    started = tostring((tonumber(others.ats or nil) or 0) + 1)
+    local more = row[9]
+    local n = #more
+    more[n + 1], more[n + 2], more[n + 3], more[n + 4] = "ats", started, "processedOn", q.now_text -- the later ones count
+  end
   if request.worker_name ~= "" then
     call("HSET", key, "processedOn", q.now_text, "ats", started, "pb", request.worker_name)
   else
     call("HSET", key, "processedOn", q.now_text, "ats", started)
   end
-  return listed, name, fails
+  return row, others and others.defa
 end
 
 -- What a claim answers besides jobs; the client knows the numbers as ClaimState.
@@ -135,7 +151,7 @@ end
 -- How many ids without a job one turn drops, about, and how many of them it names.
 local DROPPED, NAMED = 1000, 10
 
--- §3.2, up to `request.wanted` times. Returns rows {id, token, fields and values}, state, value, two positions, {how many ids without a
+-- §3.2, up to `request.wanted` times. Returns rows, state, value, two positions, {how many ids without a
 -- job were dropped, the first ones…}.
 local function claim(q, request)
   local rows, dropped = {}, { 0 }
@@ -175,15 +191,16 @@ local function claim(q, request)
     at = at + 1
     local id = taken[at]
     local token = #rows == 0 and request.token or request.token .. ":" .. (#rows + 1)
-    local listed, name, fails = activate(q, id, token, request)
-    if listed then
+    local row, fails = activate(q, id, token, request)
+    if row then
+      local name = row[NAME]
       if max and not fails then
         if count_in_limiter(q) == 1 then
           call("PEXPIRE", q.limiter, math.floor(math.abs(request.limit_ms or q.duration or 0)))
         end
       end
       if free[name] then free[name] = free[name] - 1 end
-      rows[#rows + 1] = { id, token, listed }
+      rows[#rows + 1] = row
     elseif string.sub(id, 1, 2) ~= "0:" then -- those are marks of old versions
       dropped[1] = dropped[1] + 1
       if #dropped <= NAMED then dropped[#dropped + 1] = id end
