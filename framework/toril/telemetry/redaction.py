@@ -6,6 +6,7 @@ costs a new password.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Set
 from typing import Final, cast
@@ -89,7 +90,7 @@ def redact_text(text: str) -> str:
         text = _URL.sub(_redact_found_url, text)
     if "=" in text or ":" in text:
         text = _ASSIGNMENT.sub(_redact_assignment, text)
-    return _AUTH_SCHEME.sub(rf"\1 {HIDDEN}", text)
+    return text if len(text.split(None, 1)) < 2 else _AUTH_SCHEME.sub(rf"\1 {HIDDEN}", text)  # one word can't hold scheme and secret
 
 
 def redact_traceback(text: str) -> str:
@@ -130,6 +131,7 @@ def redact_item(key: str, value: object, *, depth: int = _MAX_DEPTH) -> object:
     return redact(value, depth=depth)
 
 
+@functools.lru_cache(maxsize=1_000)
 def is_secret_name(name: str) -> bool:
     """Whether a key, field or variable of this name holds a secret.
 
