@@ -85,7 +85,7 @@ async def test_no_secret_reaches_the_configured_logs(toril_server_url: str, pref
     text = stream.getvalue()
     assert text.count("login") > 6
     assert "the job failed for good" in text
-    assert text.count("listener failed") >= 4
+    assert text.count("listener failed") >= 2  # the same again is counted
     assert SECRET not in text
 
 

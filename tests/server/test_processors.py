@@ -31,7 +31,7 @@ from toril import (
     provide,
 )
 from toril.modules.workers import make_workers
-from toril.telemetry.logs import LogEvent
+from toril.telemetry.log_event import LogEvent
 from toril.testing import Test, TestingModule
 from toril.wire.connection import Server
 

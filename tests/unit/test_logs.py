@@ -212,3 +212,32 @@ def test_without_configuration_there_is_nothing_to_follow() -> None:
     configure_logging()
     logging.getLogger().handlers.clear()
     assert chosen_logging() is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_terminal", "is_json"),
+    [
+        (None, False, False),
+        ("", False, False),
+        ("development", False, False),
+        ("test", False, False),
+        ("production", False, True),
+        ("staging", False, True),
+        ("production", True, False),
+    ],
+)
+def test_without_a_format_servers_log_json_and_people_read_lines(
+    monkeypatch: pytest.MonkeyPatch, environment: str | None, is_terminal: bool, is_json: bool
+) -> None:
+    if environment is None:
+        monkeypatch.delenv("TORIL_ENV", raising=False)
+    else:
+        monkeypatch.setenv("TORIL_ENV", environment)
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    configure_logging(stream=stream)
+    get_logger("toril.here").info("hello")
+    assert stream.getvalue().startswith("{") is is_json
+    chosen = chosen_logging()
+    assert chosen is not None
+    assert chosen["log_format"] == ("json" if is_json else "console")  # another process may have another stream

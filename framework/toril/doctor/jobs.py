@@ -14,7 +14,7 @@ from toril.queues.dead_letters import FAILED_JOB, DeadLetter, read_letter
 from toril.queues.job import Job
 from toril.queues.queue import Queue
 from toril.queues.states import PENDING_STATES, JobState, state_key
-from toril.worker.attempts import STALLED_TOO_OFTEN
+from toril.worker.outcome_log import STALLED_TOO_OFTEN
 
 PAGE: Final = 500
 FAILED_LOOKED_AT: Final = 2_000

@@ -29,7 +29,7 @@ class SettingsSection(BaseModel):
 class LogSettings(SettingsSection):
     """What `configure_logging` is called with."""
 
-    format: LogFormat = "console"
+    format: LogFormat = "auto"
     level: LogLevel = "info"
     levels: dict[str, LogLevel] = {}
     """Other levels for single loggers, by name."""

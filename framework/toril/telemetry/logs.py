@@ -27,9 +27,11 @@ from structlog.typing import EventDict, Processor
 
 from toril.errors import InvalidOptionError
 from toril.telemetry.context import LogContext, current_log_fields
+from toril.telemetry.log_event import LogEvent
 from toril.telemetry.redaction import redact_item, redact_text, redact_traceback
+from toril.telemetry.repeats import Repeats
 
-LogFormat = Literal["json", "console"]
+LogFormat = Literal["auto", "json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 _Triple = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -38,6 +40,11 @@ _HANDLER_NAME: Final = "toril"
 
 _JOB_LOG: Final = logging.getLogger("toril.job")
 _NO_FIELDS: Final[Mapping[str, object]] = {}
+
+_ON_A_DESK: Final = ("", "development", "test")
+"""The environments in which a person reads the log as it is written."""
+
+_LEVELS: Final[Mapping[str, int]] = {level: logging.getLevelNamesMapping()[level.upper()] for level in get_args(LogLevel)}
 
 _chosen: dict[str, Any] | None = None
 """What `configure_logging` was last called with."""
@@ -60,20 +67,6 @@ def mark_logs(mark: OneOfSeveral | None) -> None:
     """Put the number of this process, and its process id, into each line from now on; None: no more."""
     global _one_of_several  # noqa: PLW0603 -- the logging of a process is one
     _one_of_several = mark
-
-
-class LogEvent:
-    """What our loggers hand to the standard library as `record.msg`: readable text for any formatter, data for ours."""
-
-    __slots__ = ("event", "fields")
-
-    def __init__(self, event: str, fields: Mapping[str, object]) -> None:
-        self.event, self.fields = event, fields
-
-    def __str__(self) -> str:
-        pairs = (f"{key}={_pair_value(redact_item(key, value))}" for key, value in self.fields.items())
-        text = " ".join((redact_text(self.event), *pairs))
-        return text.encode("utf-8", "backslashreplace").decode()  # an id may be no text, and a stream refuses lone surrogates
 
 
 class Logger:
@@ -165,7 +158,7 @@ def get_logger(name: str) -> Logger:
 
 def configure_logging(
     *,
-    log_format: LogFormat = "console",
+    log_format: LogFormat = "auto",
     level: LogLevel = "info",
     levels: Mapping[str, LogLevel] | None = None,
     stream: TextIO | None = None,
@@ -173,10 +166,12 @@ def configure_logging(
     """Write all logs of this process, of structlog and of the standard library alike, to `stream` (standard error).
 
     Called by `toril worker`, and by applications that want it. A second call replaces the first; handlers that somebody else
-    gave to the root logger stay. Each line carries the job it belongs to; secrets are hidden.
+    gave to the root logger stay. Each line carries the job it belongs to; secrets are hidden. Warnings and errors of this library that
+    say the same as one before are counted for 10 s, and then told in one line.
 
     Args:
-        log_format: `json`, one object a line, for machines; `console` for people.
+        log_format: `json`, one object a line, for machines; `console` for people. `auto`: JSON where `TORIL_ENV` names a server's
+            environment (neither `development`, which it is if unset, nor `test`), unless the stream is a terminal.
         level: what is below is dropped.
         levels: other levels for single loggers, as in `{"toril.worker": "debug"}`.
         stream: where to write.
@@ -188,13 +183,16 @@ def configure_logging(
         raise InvalidOptionError("log_format", log_format, f"must be one of {', '.join(get_args(LogFormat))}")
     wanted: dict[str, LogLevel] = {"": level, **(levels or {})}
     numbers = {name: _level_number(one) for name, one in wanted.items()}
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _Handler(stream or sys.stderr)
     handler.name = _HANDLER_NAME
-    colors = handler.stream.isatty() if _one_of_several is None else _one_of_several.colors
-    handler.setFormatter(ProcessorFormatter(processors=_pipe(log_format, is_terminal=colors)))
+    is_terminal = handler.stream.isatty() if _one_of_several is None else _one_of_several.colors
+    if log_format == "auto":
+        log_format = "json" if os.environ.get("TORIL_ENV", "") not in _ON_A_DESK and not is_terminal else "console"
+    handler.setFormatter(ProcessorFormatter(processors=_pipe(log_format, is_terminal=is_terminal)))
     root = logging.getLogger()
     for old in [old for old in root.handlers if old.name == _HANDLER_NAME]:
         root.removeHandler(old)
+        old.close()
     root.addHandler(handler)
     global _chosen  # noqa: PLW0603 -- the logging of a process is one
     _chosen = {"log_format": log_format, "level": level, "levels": dict(levels or {})}
@@ -211,6 +209,19 @@ def configure_logging(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,  # else a logger used before this call would never follow it
     )
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes what has passed the count of repeated lines, and in the end what that has held back."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._repeats = Repeats(self)
+        self.addFilter(self._repeats)
+
+    def close(self) -> None:
+        self._repeats.close()
+        super().close()
 
 
 def chosen_logging() -> dict[str, Any] | None:
@@ -279,11 +290,6 @@ def _to_json(value: object, **_options: object) -> str:
     return json.dumps(value, default=lambda unknown: redact_text(repr(unknown)))
 
 
-def _pair_value(value: object) -> str:
-    text = value if isinstance(value, str) else redact_text(repr(value))
-    return text if text and not any(char.isspace() or char in '"=' for char in text) else json.dumps(text, ensure_ascii=False)
-
-
 def _triple(exc_info: object) -> _Triple | None:
     """An exception as a record holds it: of what logging takes (the exception, a triple, True for the one that is handled)."""
     if isinstance(exc_info, tuple):
@@ -294,6 +300,7 @@ def _triple(exc_info: object) -> _Triple | None:
 
 
 def _level_number(level: LogLevel) -> int:
-    if level not in get_args(LogLevel):
-        raise InvalidOptionError("level", level, f"must be one of {', '.join(get_args(LogLevel))}")
-    return logging.getLevelNamesMapping()[level.upper()]
+    number = _LEVELS.get(level)
+    if number is None:
+        raise InvalidOptionError("level", level, f"must be one of {', '.join(_LEVELS)}")
+    return number

@@ -20,12 +20,13 @@ from toril.queues.payloads import ANY_DATA, ANY_RESULT
 from toril.queues.queue import Queue
 from toril.telemetry.logs import get_logger
 from toril.wire import replies
-from toril.wire.codec import JobRecord, from_json_or
+from toril.wire.codec import JobRecord
 from toril.wire.endings import Ending
 from toril.worker.executor import Executor
 from toril.worker.observer import Observer
 from toril.worker.options import WorkerOptions
 from toril.worker.outcome import Abandoned, Completed, Failed, Outcome, PutBack, RateLimited, Retry, UnknownName, WaitForChildren, ending
+from toril.worker.outcome_log import JOBS, log_outcome
 from toril.worker.policy import Policies
 from toril.worker.processor import Handler, Registry
 from toril.worker.running import CancelReason, RunningJob
@@ -33,9 +34,6 @@ from toril.worker.slots import Slots
 from toril.worker.turn import Lanes
 
 log = get_logger(__name__)
-
-STALLED_TOO_OFTEN: Final = "job stalled more than allowable limit"
-"""What the sweep gives a job as its end (wire 3.9)."""
 
 MOST_EXPECTED: Final = 100
 """How many cancelled jobs that other workers run are remembered: one may be on its way here."""
@@ -203,18 +201,9 @@ class Attempts:
 
     def written(self, running: RunningJob, outcome: Outcome, code: int, detail: int | bytes) -> None:
         """The server has answered."""
+        if code and self._goes_on(running, outcome, code, detail):
+            return
         job = running.job
-        if code in (replies.PENDING_CHILDREN, replies.FAILED_CHILD) and isinstance(outcome, (Completed, WaitForChildren)):
-            # Refused, and the job is still ours: now it can only fail (wire T10).
-            self._send(running, self._executor_of().failure(running, replies.job_error(code, job.id, job.queue_name)))
-            return
-        if isinstance(outcome, WaitForChildren) and code == replies.NO_CHILD_PENDING:
-            self._send(running, PutBack())
-            return
-        if code in (replies.LETTER_REFUSED, replies.OUTCOME_REFUSED) and isinstance(detail, bytes):
-            kind = LetterRefusedError if code == replies.LETTER_REFUSED else OutcomeRefusedError
-            self._refused(running, outcome, kind(job.id, self._queue.name, detail.decode("utf-8", "replace")))
-            return
         self._over(running, outcome, code)
         if isinstance(outcome, RateLimited):
             limit_ms = outcome.limit_ms if code == replies.ENDED_CANCELLED else detail
@@ -227,13 +216,33 @@ class Attempts:
             log.warning("an outcome was refused: the job isn't ours any more", queue=job.queue_name, job_id=job.id, reason=str(error))
             self._listeners.tell("error", error)
         elif isinstance(outcome, Completed):
+            if JOBS.is_enabled_for("info"):
+                log_outcome(job, outcome, self._queue.clock, self._max_stalled_count)
             if self._listeners.hears("completed"):
                 job.record.attempts_made, job.record.return_value, job.token = job.attempts_made + 1, outcome.value, None
                 self._listeners.tell("completed", job, outcome.result)
         elif isinstance(outcome, (Failed, Retry)) or code == replies.UNKNOWN_NAME_FAILED:
             self._tell_failed(job, outcome)
-        elif isinstance(outcome, (PutBack, RateLimited)):
-            self._listeners.tell("waiting", job.id)
+        elif not isinstance(outcome, UnknownName):  # that was told when it was met
+            log_outcome(job, outcome, self._queue.clock, self._max_stalled_count)
+            if isinstance(outcome, (PutBack, RateLimited)):
+                self._listeners.tell("waiting", job.id)
+
+    def _goes_on(self, running: RunningJob, outcome: Outcome, code: int, detail: int | bytes) -> bool:
+        """Whether the server has refused this outcome, and the job, which is still ours, gets another one."""
+        job = running.job
+        if code in (replies.PENDING_CHILDREN, replies.FAILED_CHILD) and isinstance(outcome, (Completed, WaitForChildren)):
+            # Refused, and the job is still ours: now it can only fail (wire T10).
+            self._send(running, self._executor_of().failure(running, replies.job_error(code, job.id, job.queue_name)))
+            return True
+        if isinstance(outcome, WaitForChildren) and code == replies.NO_CHILD_PENDING:
+            self._send(running, PutBack())
+            return True
+        if code in (replies.LETTER_REFUSED, replies.OUTCOME_REFUSED) and isinstance(detail, bytes):
+            kind = LetterRefusedError if code == replies.LETTER_REFUSED else OutcomeRefusedError
+            self._refused(running, outcome, kind(job.id, self._queue.name, detail.decode("utf-8", "replace")))
+            return True
+        return False
 
     def _over(self, running: RunningJob, outcome: Outcome, code: int = 0) -> None:
         self.running.pop(running.token, None)
@@ -246,7 +255,7 @@ class Attempts:
     def _tell_failed(self, job: Job[Any, Any], outcome: Outcome) -> None:
         if isinstance(outcome, (Failed, Retry, UnknownName)):
             record = job.record
-            _log_failure(job, outcome, self._max_stalled_count)
+            log_outcome(job, outcome, self._queue.clock, self._max_stalled_count)
             record.attempts_made, record.failed_reason, record.stack_trace = record.attempts_made + 1, outcome.reason, outcome.stack
             job.token = None  # its lock is gone
             self._listeners.tell("failed", job, outcome.error, not isinstance(outcome, Retry))
@@ -302,17 +311,3 @@ class _Ended:
 
     def dropped(self, error: Exception) -> None:
         self.attempts.dropped(self.running, self.outcome, error)
-
-
-def _log_failure(job: Job[Any, Any], outcome: Failed | Retry | UnknownName, max_stalled_count: int) -> None:
-    fields = {**job.log_fields()}
-    if outcome.reason == STALLED_TOO_OFTEN:
-        fields |= {"stalled_count": job.stalled_count, "max_stalled_count": max_stalled_count}
-    if isinstance(outcome, Retry):
-        log.warning("an attempt failed; the job runs again", delay_ms=outcome.delay_ms, reason=outcome.reason, **fields)
-    elif isinstance(outcome.error, JobCancelledError):
-        log.info("the job is cancelled", reason=outcome.reason, **fields)
-    else:
-        # The stored stack, not the exception itself: it has no lone surrogates, and isn't longer than can be read.
-        stacks: list[str] = from_json_or(outcome.stack, [])
-        log.error("the job failed for good", reason=outcome.reason, exception="".join(stacks[-1:]), **fields)
