@@ -196,14 +196,17 @@ def _needed(binding: Binding) -> Iterator[Binding]:
 
 def _why_not_deferrable(target: Binding) -> str | None:
     """A forward_ref makes the object first and calls its `__init__` later, which only works with an ordinary class."""
-    name = target.name
     if not isinstance(target.provider, ClassProvider) or target.cls is None:
-        return f"forward_ref can't help with {name}: a factory makes it, so it can't exist before its dependencies. Use Lazy[{name}]."
-    if target.declared_scope is Scope.TRANSIENT:
-        return f"forward_ref can't help with {name}: it is transient, so there is no single object to hand over. Use Lazy[{name}]."
-    if getattr(target.cls, "__new__", None) is not object.__new__:
-        return f"forward_ref can't help with {name}: its __new__ may need arguments. Use Lazy[{name}]."
-    return None
+        reason = "a factory makes it, so it can't exist before its dependencies"
+    elif target.declared_scope is Scope.TRANSIENT:
+        reason = "it is transient, so there is no single object to hand over"
+    elif getattr(target.cls, "__new__", None) is not object.__new__:
+        reason = "its __new__ may need arguments"
+    else:
+        return None
+    name = token_name(target.token)
+    instead = f"Lazy[{name}]" if isinstance(target.token, type) else f"Annotated[Lazy[...], Inject({name})]"
+    return f"forward_ref can't help with {target.name}: {reason}. Use {instead}."
 
 
 def _parameters_between(steps: Sequence[Binding]) -> list[str]:

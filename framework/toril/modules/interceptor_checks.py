@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from toril.di import DIError, Graph, is_module, own_metadata, place_of
+from toril.di import Binding, DIError, Graph, is_module, own_metadata, place_of
 from toril.di.discovery import noted_methods
 from toril.modules.decorators import handlers_in
 from toril.modules.errors import InvalidProcessorError
-from toril.modules.explorer import DEFAULT_METHOD, processor_of
+from toril.modules.explorer import DEFAULT_METHOD, processor_of, within
 from toril.modules.handler_providers import Around
 from toril.modules.interceptors import APP_FILTER, APP_INTERCEPTOR, CatchMetadata, UsedFilters, UsedInterceptors
 
@@ -22,17 +22,18 @@ def check_interceptors(graph: Graph) -> Iterator[DIError]:
         cls = binding.known_class
         if cls is not None and cls not in seen:
             seen.add(cls)
-            yield from _misplaced(cls)
+            yield from _misplaced(cls, binding)
         processor = processor_of(binding)
         for around in [] if processor is None else [Around(one, ()) for one in processor.handlers]:
-            yield from _unusable(around.interceptors, "@use_interceptors", seen)
-            yield from _unusable(around.filters, "@use_filters", seen)
+            yield from _unusable(around.interceptors, "@use_interceptors", binding, seen)
+            yield from _unusable(around.filters, "@use_filters", binding, seen)
     for token in (APP_INTERCEPTOR, APP_FILTER):
-        classes = [binding.cls for binding in graph.find_all(token) if binding.cls is not None and not binding.is_override]
-        yield from _unusable(classes, token.token_name, seen)
+        for binding in graph.find_all(token):
+            if binding.cls is not None and not binding.is_override:
+                yield from _unusable([binding.cls], token.token_name, binding, seen)
 
 
-def _unusable(items: Sequence[object], given_to: str, seen: set[object]) -> Iterator[DIError]:
+def _unusable(items: Sequence[object], given_to: str, user: Binding, seen: set[object]) -> Iterator[DIError]:
     intercepts = given_to in ("@use_interceptors", APP_INTERCEPTOR.token_name)
     method, takes = ("intercept", "context, call_next") if intercepts else ("catch", "error, context")
     for item in items:
@@ -48,7 +49,7 @@ def _unusable(items: Sequence[object], given_to: str, seen: set[object]) -> Iter
         elif not intercepts and own_metadata(cls, CatchMetadata) is None:
             reason = "it doesn't say which errors it gets: write @catch(SomeError) above the class, or @catch() for all"
         if reason is not None:
-            yield InvalidProcessorError(f"{cls.__name__}, given to {given_to}", str(place_of(cls)), reason)
+            yield InvalidProcessorError(f"{cls.__name__}, given to {given_to}", within(place_of(cls), user), reason)
 
 
 _DECORATORS: Final[tuple[tuple[type[UsedInterceptors | UsedFilters], str], ...]] = (
@@ -57,15 +58,15 @@ _DECORATORS: Final[tuple[tuple[type[UsedInterceptors | UsedFilters], str], ...]]
 )
 
 
-def _misplaced(cls: type) -> Iterator[DIError]:
+def _misplaced(cls: type, binding: Binding) -> Iterator[DIError]:
     handlers = {name for name, _ in handlers_in(cls)} or {DEFAULT_METHOD}
     has_handlers = any(callable(getattr(cls, name, None)) for name in handlers)
     for kind, decorator in _DECORATORS:
         own = own_metadata(cls, kind)
         if own is not None and not has_handlers and not is_module(cls):
             reason = f"{decorator} does nothing here: the class is neither a processor with handlers nor a module"
-            yield InvalidProcessorError(cls.__name__, str(own.place), reason)
+            yield InvalidProcessorError(cls.__name__, within(own.place, binding), reason)
         for name, used in noted_methods(cls, kind):
             if name not in handlers:
                 reason = f"{decorator} does nothing here: the method handles no jobs; has it lost its @process?"
-                yield InvalidProcessorError(f"{cls.__name__}.{name}", str(used.place), reason)
+                yield InvalidProcessorError(f"{cls.__name__}.{name}", within(used.place, binding), reason)

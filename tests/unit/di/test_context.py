@@ -231,7 +231,9 @@ async def test_plans_and_lazies_refuse_what_needs_an_await_in_sync_calls() -> No
 
     ctx = context_of(provide("slow", use_factory=slow))
     async with ctx, ctx.job_scope("J") as scope:
-        with pytest.raises(WrongScope, match="resolve"):
+        with pytest.raises(WrongScope) as caught:
             ctx.container.app_module.slow()
+        assert caught.value.reason == "is made by something async or closed after use"
+        assert caught.value.instead == "Use `await ....resolve(...)`."
         assert await scope.resolve("slow") == "slow J"
         assert ctx.container.app_module.slow() == "slow J", "once it is made, it can be handed out"

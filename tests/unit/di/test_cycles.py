@@ -63,6 +63,13 @@ def test_something_that_needs_itself_is_a_cycle_of_one() -> None:
     assert only_error(app(providers=[Self]), CircularDependency).steps == (("Self", "AppModule"),)
 
 
+def test_where_no_edge_is_a_parameter_that_asks_for_a_class_the_way_out_is_told_in_general() -> None:
+    factories = [provide("a", use_factory=same, inject=["b"]), provide("b", use_factory=same, inject=["a"])]
+    error = only_error(app(providers=factories), CircularDependency)
+    assert error.parameters == ("inject[0]", "inject[0]")
+    assert "Break it on one edge: inject Lazy[X], or Annotated[X, forward_ref(lambda: X)]; or move" in str(error)
+
+
 def test_two_separate_cycles_are_two_errors() -> None:
     class X:
         def __init__(self, x: X) -> None: ...
@@ -133,7 +140,10 @@ def test_a_factory_can_not_be_a_forward_refs_target() -> None:
 
     error = only_error(app(providers=[Uses, provide("made", use_factory=same, inject=[Uses])]), CircularDependency)
     assert error.hints == (
-        "forward_ref can't help with 'made': a factory makes it, so it can't exist before its dependencies. Use Lazy['made'].",
+        (
+            "forward_ref can't help with 'made': a factory makes it, so it can't exist before its dependencies. "
+            "Use Annotated[Lazy[...], Inject('made')]."
+        ),
     )
 
 
@@ -146,7 +156,7 @@ def test_a_transient_class_can_not_be_a_forward_refs_target() -> None:
         def __init__(self, brief: Annotated[Brief, forward_ref(lambda: Brief)]) -> None: ...
 
     (hint,) = only_error(app(providers=[Brief, Uses]), CircularDependency).hints
-    assert "it is transient" in hint
+    assert hint == "forward_ref can't help with Brief: it is transient, so there is no single object to hand over. Use Lazy[Brief]."
 
 
 def test_a_class_with_its_own_new_can_not_be_a_forward_refs_target() -> None:
@@ -158,7 +168,7 @@ def test_a_class_with_its_own_new_can_not_be_a_forward_refs_target() -> None:
         def __init__(self, odd: Annotated[Odd, forward_ref(lambda: Odd)]) -> None: ...
 
     (hint,) = only_error(app(providers=[Odd, Uses]), CircularDependency).hints
-    assert "its __new__ may need arguments" in hint
+    assert hint == "forward_ref can't help with Odd: its __new__ may need arguments. Use Lazy[Odd]."
 
 
 class LazyParent:

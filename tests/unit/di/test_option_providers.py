@@ -106,6 +106,8 @@ def test_not_exactly_one_way_is_refused_where_the_module_is_used(ways: dict[str,
     with pytest.raises(InvalidProvider) as caught:
         MailModule.for_root_async(**ways)
     assert caught.value.reason == reason
+    fix = "It names the arguments of a `use_factory`." if "inject" in ways else "Give exactly one of use_factory, use_class, use_existing."
+    assert caught.value.hint == fix
     assert caught.value.place == f"{str(here).rpartition(':')[0]}:{here.line + 2}"
 
 

@@ -370,8 +370,9 @@ async def test_a_scope_is_entered_once() -> None:
         async with scope:
             with pytest.raises(WrongScope, match="only once"):
                 await scope.__aenter__()
-        with pytest.raises(WrongScope, match="only once"):
+        with pytest.raises(WrongScope) as caught:
             await scope.__aenter__()
+    assert str(caught.value) == "a job's scope can be entered only once. Take a new one: `ctx.job_scope(job)`."
 
 
 async def test_a_job_of_another_application_is_not_ours() -> None:
@@ -395,8 +396,10 @@ async def test_resolve_with_a_job_refuses_what_would_never_be_closed() -> None:
         yield "session"
 
     async with context_of(provide("session", use_factory=session)) as ctx:
-        with pytest.raises(WrongScope, match="job_scope"):
+        with pytest.raises(WrongScope) as caught:
             await ctx.resolve("session", "J")
+    assert caught.value.reason == "has something to close when the job ends"
+    assert caught.value.instead == "Use `async with ctx.job_scope(job) as scope: await scope.resolve(...)`."
 
 
 async def test_get_of_something_job_scoped_is_refused_with_the_way_to_get_it() -> None:
@@ -404,6 +407,7 @@ async def test_get_of_something_job_scoped_is_refused_with_the_way_to_get_it() -
         with pytest.raises(WrongScope) as caught:
             ctx.get(JobLog)
         assert (caught.value.token, caught.value.reason) == ("JobLog", "is job-scoped, so there is no single instance")
+        assert caught.value.instead == "Use `await ....resolve(...)`."
 
 
 async def test_the_layers_own_job_type_means_the_current_job() -> None:
