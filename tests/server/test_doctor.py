@@ -21,7 +21,7 @@ from toril.doctor import clocks, jobs, key_space, schedules, server, standstill,
 from toril.doctor.examination import examine
 from toril.doctor.findings import Finding, Severity
 from toril.doctor.workforce import Workforce, read_workforce
-from toril.queues.manifests import read_manifest
+from toril.queues.manifests import WorkerManifest, read_manifest
 from toril.testing import eventually
 from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
@@ -30,6 +30,7 @@ from toril.wire.scheduler_commands import SchedulerCommands
 MINUTE_MS: Final = 60_000
 OK, INFO, WARNING, ERROR = Severity
 NOBODY: Final = Workforce((), ())
+NOBODY_TOLD: Final = Workforce([], [])
 
 
 class OffClock(SystemClock):
@@ -232,6 +233,19 @@ async def test_names_that_no_running_worker_handles_are_told(queue: Queue, serve
         assert found.facts["unhandled"] == {"invoice": 2, "refund": 1}
     async with Worker(Queue("emails", prefix=queue.prefix, server=server), nothing):  # handles every name
         only(await workers.check_handlers(queue, await read_workforce(queue)), OK)
+
+
+async def test_what_a_killed_worker_has_told_counts_no_more(queue: Queue) -> None:
+    there = WorkerManifest(
+        id="w", name="host 1", host="host", pid=1, version="", handlers=[], handles_all=True, concurrency=5,
+        started_at_ms=0, seen_at_ms=SystemClock().now_ms(), clock_off_ms=0, blocked_ms=9_000,
+    )  # fmt: skip
+    await raw(queue, "HSET", queue.keys.workers, "w", there.text().decode())
+    assert await read_workforce(queue) == NOBODY_TOLD
+    connection = queue.server.connection(queue.keys, queue.keys.client_name("host 1"))
+    await connection.connect()
+    assert (await read_workforce(queue)).manifests == [there]
+    await connection.aclose()
 
 
 @pytest.mark.blocks_the_loop

@@ -43,5 +43,11 @@ class Workforce:
 
 
 async def read_workforce(queue: Queue[Any, Any]) -> Workforce:
-    """Ask the server."""
-    return Workforce(await queue.get_workers(), await queue.get_worker_manifests())
+    """Ask the server. What a worker has told counts while it is connected: one that was killed leaves its manifest for a while."""
+    clients = await queue.get_workers()
+    unnamed, names = queue.keys.client_name(), {one.name for one in clients}
+
+    def is_there(one: WorkerManifest) -> bool:
+        return one.name is None or queue.keys.client_name(one.name).removeprefix(f"{unnamed}:w:") in names
+
+    return Workforce(clients, [one for one in await queue.get_worker_manifests() if is_there(one)])
