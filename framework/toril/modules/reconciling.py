@@ -14,8 +14,8 @@ import contextlib
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 from toril.clock import real_sleep
 from toril.errors import JobError, SchedulerBusyError, ServerError
@@ -58,6 +58,17 @@ def version_key(version: str | None) -> tuple[int, tuple[int, ...], str]:
     while parts and parts[-1] == 0:
         parts.pop()
     return (2, tuple(parts), "")
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleDifference:
+    """A schedule that is not in the server as it is declared."""
+
+    name: str
+    kind: Literal["missing", "changed", "vanished", "paused"]
+    """Declared, and not there; there with another rule; there, and no longer declared; paused by somebody."""
+    declared: ScheduleRule | None
+    stored: JobScheduler | None
 
 
 class Reconciler:
@@ -135,10 +146,13 @@ class Reconciler:
         )  # fmt: skip
 
     async def arm(self, name: str, rule: ScheduleRule) -> bool:
-        """Make one schedule in the server what its rule says, unless it is; whether that changed anything.
+        """Make one schedule in the server what its rule says, unless it is, or is paused; whether that changed anything.
 
         An interval's first run comes after one interval.
         """
+        if await self._queue.job_schedulers.is_paused(name):
+            log.warning("this schedule is paused, and stays so", schedule=name, fix=f"toril schedule resume {self._queue.name} {name}")
+            return False
         found = await self._queue.job_schedulers.find(name)
         if found is not None and _is_same(found, name, rule):
             return False
@@ -147,8 +161,8 @@ class Reconciler:
     async def remove(self, name: str) -> None:
         """End one schedule in the server; a run that is under way goes on."""
         found = await self._queue.job_schedulers.find(name)
+        await self._queue.job_schedulers.remove(name)
         if found is not None:
-            await self._queue.job_schedulers.remove(name)
             try:  # it may be due already, and wait for a worker that has no handler for it
                 await self._queue.remove(iteration_id(name, found.next_ms))
             except JobError as error:
@@ -165,6 +179,25 @@ class Reconciler:
         self.added.pop(name, None)
         await (await self._commands()).forget_schedule(self._owner, name)
         await self.remove(name)
+
+    async def differences(self, declared: Mapping[str, ScheduleRule]) -> list[ScheduleDifference]:
+        """Where the server's schedules are not what is declared, by name; nothing is changed. What others have made there doesn't count."""
+        noted = await (await self._commands()).noted_schedules(self._owner)
+        stored = {one.id: one for one in await self._queue.job_schedulers.list()}
+        paused = {one.id for one in await self._queue.job_schedulers.list_paused()}
+        found: list[ScheduleDifference] = []
+        for name in sorted({*declared, *noted.declared, *noted.added}):
+            rule, there = declared.get(name), stored.get(name)
+            if name in paused:
+                found.append(ScheduleDifference(name, "paused", rule, None))
+            elif rule is None:
+                if there is not None and name in noted.declared:
+                    found.append(ScheduleDifference(name, "vanished", None, there))
+            elif there is None and not _is_over(rule, self._queue.clock.now_ms(), None):
+                found.append(ScheduleDifference(name, "missing", rule, None))
+            elif there is not None and not _is_same(there, name, rule):
+                found.append(ScheduleDifference(name, "changed", rule, there))
+        return found
 
     # ── watching ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -188,6 +221,8 @@ class Reconciler:
     async def _trouble(self, name: str, rule: ScheduleRule, found: JobScheduler | None) -> str | None:
         """Why nothing would run next; None if something will, or the schedule has come to its end."""
         if _is_over(rule, self._queue.clock.now_ms(), found):
+            return None
+        if found is None and await self._queue.job_schedulers.is_paused(name):
             return None
         if found is None or (found.every_ms is None and found.pattern is None):
             return "its record was missing"

@@ -79,12 +79,18 @@ def find_schedules(graph: Graph) -> list[ScheduledMethod]:
     return [ScheduledMethod(one.binding, one.cls, one.method, one.metadata) for one in find_methods(graph.bindings, ScheduleMetadata)]
 
 
-def schedule_queue(graph: Graph) -> str | None:
-    """The name of the queue that `ScheduleModule` runs the schedules on; None if it isn't imported."""
+def schedule_options(graph: Graph) -> ScheduleOptions | None:
+    """What `ScheduleModule.for_root` was given; None if it isn't imported."""
     for binding in graph.find_all(SCHEDULE_OPTIONS):
         if isinstance(binding.provider, ValueProvider) and isinstance(binding.provider.value, ScheduleOptions):
-            return binding.provider.value.queue.name
+            return binding.provider.value
     return None
+
+
+def schedule_queue(graph: Graph) -> str | None:
+    """The name of the queue that `ScheduleModule` runs the schedules on; None if it isn't imported."""
+    options = schedule_options(graph)
+    return None if options is None else options.queue.name
 
 
 def owner_of(graph: Graph) -> str:

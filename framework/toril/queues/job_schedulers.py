@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from toril.calls import explained, explained_class
@@ -179,9 +179,11 @@ class JobSchedulers:
             scheduler_id, job.name, job.data, Iteration(scheduler_id, merged, repeat), record,
             every_ms=rule.every_ms, next_ms=first_ms, start_ms=rule.start_ms or 0, offset_ms=rule.offset_ms or None,
         )  # fmt: skip
-        made = await (await self._commands()).upsert_scheduler(now_ms, upsert)
+        commands = await self._commands()
+        made = await commands.upsert_scheduler(now_ms, upsert)
         if isinstance(made, int):
             raise SchedulerBusyError(scheduler_id, self._queue.name)
+        await commands.forget_paused(scheduler_id)
         return await self._queue.get_job(made[0])
 
     async def follow(self, job: Job[Any, Any]) -> str | None:
@@ -210,8 +212,62 @@ class JobSchedulers:
         return await commands.next_iteration(now_ms, scheduler_id, job.id, next_ms, count, Iteration(scheduler_id, template, rest)) or None
 
     async def remove(self, scheduler_id: str) -> bool:
-        """End a scheduler and take back its next job unless that runs or waits already; False if there is no such scheduler."""
-        return await (await self._commands()).remove_scheduler(scheduler_id)
+        """End a scheduler, paused or not, and take back its next job unless that runs or waits already; False if there is none."""
+        commands = await self._commands()
+        was_paused = await commands.forget_paused(scheduler_id)
+        return await commands.remove_scheduler(scheduler_id) or was_paused
+
+    async def pause(self, scheduler_id: str) -> None:
+        """Let a scheduler add no further job until `resume`. A run that is under way, or due already, goes on. May be called twice.
+
+        BullMQ can't pause a scheduler, so it is taken out of its keys, and kept in ours: Node tools don't list it meanwhile. An
+        application that declares it leaves it alone; an `upsert` lets it go on.
+
+        Raises SchedulerNotFoundError.
+        """
+        commands = await self._commands()
+        record = await commands.scheduler_record(scheduler_id)
+        if record:
+            # Noted first: who dies in between leaves one that runs on, and can be paused again.
+            fields = {name: value.decode("utf-8", "replace") for name, value in record.items()}
+            await commands.note_paused(scheduler_id, to_json(fields, "the record of a scheduler"))
+            await commands.remove_scheduler(scheduler_id)
+        elif not await commands.is_noted_paused(scheduler_id):
+            raise SchedulerNotFoundError(scheduler_id, self._queue.name)
+
+    async def resume(self, scheduler_id: str) -> Job[Any, Any] | None:
+        """Let a paused scheduler go on, with those of its runs that were left; the next comes at its pattern's time, or after one interval.
+
+        Returns:
+            The job of that run; None if the scheduler wasn't paused.
+
+        Raises:
+            SchedulerNotFoundError: there is none, paused or not.
+            InvalidOptionError: its end has passed.
+        """
+        paused = {one.id: one for one in await self.list_paused()}.get(scheduler_id)
+        if paused is None:
+            await self.get(scheduler_id)
+            await (await self._commands()).forget_paused(scheduler_id)
+            return None
+        rule = _rule_from_now(paused, self._queue.clock.now_ms())
+        return await self.upsert(scheduler_id, rule, name=paused.name, data=paused.data, options=paused.options)
+
+    async def list_paused(self) -> list[JobScheduler]:
+        """Those that are paused, by their ids; their `next_ms` is 0."""
+        commands = await self._commands()
+        noted = await commands.noted_paused()
+        records = {one: _object(from_json_or(text, {})) for one, text in noted.items()}
+        return [
+            _scheduler(scheduler_id, 0, {name: str(value).encode() for name, value in record.items()})
+            for scheduler_id, record in sorted(records.items())
+            if await commands.scheduler_time(scheduler_id) is None
+        ]
+
+    async def is_paused(self, scheduler_id: str) -> bool:
+        """Whether it is paused; False also if there is none."""
+        commands = await self._commands()
+        return await commands.is_noted_paused(scheduler_id) and await commands.scheduler_time(scheduler_id) is None
 
     async def find(self, scheduler_id: str) -> JobScheduler | None:
         """The scheduler with this id, or None."""
@@ -277,6 +333,21 @@ def _first_ms(rule: ScheduleRule, now_ms: int) -> int:
     if rule.immediately:
         return now_ms
     return Cron(rule.pattern, rule.tz or "UTC").next_ms(max(now_ms, rule.start_ms or 0))
+
+
+def _rule_from_now(paused: JobScheduler, now_ms: int) -> ScheduleRule:
+    start_ms = paused.start_ms or 0
+    if paused.every_ms is not None and not paused.offset_ms:
+        start_ms = max(start_ms, now_ms + paused.every_ms)
+    return ScheduleRule(
+        every=None if paused.every_ms is None else timedelta(milliseconds=paused.every_ms),
+        pattern=paused.pattern,
+        tz=None if paused.pattern is None else paused.tz,
+        limit=None if paused.limit is None else max(paused.limit - paused.iterations, 1),
+        start=moment(start_ms) if start_ms > now_ms else None,
+        end=None if paused.end_ms is None else moment(paused.end_ms),
+        offset=timedelta(milliseconds=paused.offset_ms) if paused.offset_ms and paused.every_ms is not None else None,
+    )
 
 
 def _scheduler(scheduler_id: str, next_ms: int, record: Mapping[str, bytes]) -> JobScheduler:

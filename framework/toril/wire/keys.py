@@ -118,6 +118,11 @@ class QueueKeys:
         return f"{self.own}replayed:{letter_id}"
 
     @property
+    def paused_schedulers(self) -> str:
+        """The records of job schedulers that are paused; ours."""
+        return self.own + "paused-schedulers"
+
+    @property
     def workers(self) -> str:
         """What the queue's workers tell of themselves; ours."""
         return self.own + "workers"

@@ -135,6 +135,25 @@ class SchedulerCommands:
         score: bytes | None = await self._commands.call("ZSCORE", self.keys.schedulers, scheduler_id, repeatable=True)
         return None if score is None else number_or(score, 0)
 
+    # ── those that are paused ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def note_paused(self, scheduler_id: str, record: bytes) -> None:
+        """Keep the record of a scheduler that is paused, as JSON."""
+        await self._commands.call("HSET", self.keys.paused_schedulers, scheduler_id, record, repeatable=True)
+
+    async def forget_paused(self, scheduler_id: str) -> bool:
+        """Forget that it was paused; whether that was noted."""
+        return bool(await self._commands.call("HDEL", self.keys.paused_schedulers, scheduler_id, repeatable=True))
+
+    async def is_noted_paused(self, scheduler_id: str) -> bool:
+        """Whether a record is kept of it."""
+        return bool(await self._commands.call("HEXISTS", self.keys.paused_schedulers, scheduler_id, repeatable=True))
+
+    async def noted_paused(self) -> dict[str, bytes]:
+        """All records that are kept, by scheduler id."""
+        reply: list[bytes] = await self._commands.call("HGETALL", self.keys.paused_schedulers, repeatable=True)
+        return {id_text(reply[i]): reply[i + 1] for i in range(0, len(reply), 2)}
+
     # ── what an application declares ──────────────────────────────────────────────────────────────────────────────
 
     async def noted_schedules(self, owner: str) -> NotedSchedules:
