@@ -42,6 +42,7 @@ class Action:
     """Where jobs can be to which it can be done."""
     default_states: Sequence[JobState] = ()
     """Which of them `--all` means, where no state was typed; none: one must be typed."""
+    noun: str = "job"
     is_destructive: bool = False
     """Somebody is asked, also about jobs that were named."""
     do: Callable[[Job[Any, Any], JobState], Awaitable[str | None]]
@@ -101,7 +102,7 @@ class Bulk:
         done = 0
         if found and not self.dry_run:
             if self.everything or self.action.is_destructive:
-                confirm(session.out, f"{self.action.name} {_jobs(len(found))} of queue {self.queue}", yes=self.yes)
+                confirm(session.out, f"{self.action.name} {self._count(len(found))} of queue {self.queue}", yes=self.yes)
             done, more = await self._do(session, queue, found)
             skipped += more
         self._answer(session, len(found), done, skipped)
@@ -111,7 +112,7 @@ class Bulk:
         """What `--all` means; None: ids are named."""
         name = self.action.name
         if self.everything == bool(self.ids):
-            raise UsageError(f"name the jobs to {name} by their ids, or write --all, with filters, for all that these find")
+            raise UsageError(f"name the {self.action.noun}s to {name} by their ids, or write --all, with filters, for all that these find")
         if not self.everything:
             if self.filters.are_any:
                 raise UsageError("filters go with --all: jobs that are named by their ids are those jobs")
@@ -165,7 +166,9 @@ class Bulk:
                     progress.update(bar, completed=start + len(batch))
         finally:
             if done + len(skipped) < len(found):  # interrupted, or the server is gone
-                session.out.note(f"at least {done:,} of {len(found):,} jobs are {self.action.done}; the same command goes on with the rest")
+                session.out.note(
+                    f"at least {done:,} of {self._count(len(found))} are {self.action.done}; the same command goes on with the rest"
+                )
         return done, skipped
 
     async def _do_batch(self, queue: Queue[Any, Any], batch: Sequence[Found]) -> list[str | None]:
@@ -187,10 +190,10 @@ class Bulk:
 
     def _answer(self, session: Session, matched: int, done: int, skipped: list[dict[str, str]]) -> None:
         for each in skipped[:SKIPPED_SHOWN]:
-            session.out.note(f"job {each['id']} is not {self.action.done}: {each['reason']}")
+            session.out.note(f"{self.action.noun} {each['id']} is not {self.action.done}: {each['reason']}")
         if len(skipped) > SKIPPED_SHOWN:
             session.out.note(f"and {len(skipped) - SKIPPED_SHOWN:,} more")
-        words = f"{_jobs(matched)} would be {self.action.done}" if self.dry_run else f"{_jobs(done)} {self.action.done}"
+        words = f"{self._count(matched)} would be {self.action.done}" if self.dry_run else f"{self._count(done)} {self.action.done}"
         session.out.answer(
             {
                 "action": self.action.name,
@@ -203,6 +206,5 @@ class Bulk:
             words,
         )
 
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count:,} jobs"
+    def _count(self, count: int) -> str:
+        return f"{count:,} {self.action.noun}{'' if count == 1 else 's'}"

@@ -14,6 +14,7 @@ from typing import Any
 from toril.cli.common import CommonOptions
 from toril.cli.errors import UsageError
 from toril.cli.loading import load_module
+from toril.clock import SystemClock
 from toril.di import Graph
 from toril.errors import TorilError
 from toril.modules.queues_alone import application_queues
@@ -53,6 +54,11 @@ class Queues:
     def __init__(self, server: Server, prefix: str, registered: dict[str, Queue[Any, Any]], graph: Graph | None) -> None:
         self.server, self.prefix, self.registered, self.graph = server, prefix, registered, graph
         self._opened: dict[str, Queue[Any, Any]] = {}
+
+    @property
+    def now_ms(self) -> int:
+        """What time it is here."""
+        return SystemClock().now_ms()
 
     async def names(self) -> list[str]:
         """The names of registered queues, and of all that the server holds under the prefix, in order."""

@@ -13,8 +13,12 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from toril.cli.common import CommonOptions, run_command, with_common_options
-from toril.cli.groups.jobs import jobs as job_group
-from toril.cli.groups.queues import queues as queue_group
+from toril.cli.groups.flows import flows
+from toril.cli.groups.jobs import jobs
+from toril.cli.groups.letters import letters
+from toril.cli.groups.overview import overview
+from toril.cli.groups.queues import queues
+from toril.cli.groups.schedules import schedules
 
 app = typer.Typer(
     name="toril",
@@ -26,7 +30,7 @@ app = typer.Typer(
 
 FailOn: TypeAlias = Literal["info", "warning", "error"]
 
-for group in (queue_group, job_group):
+for group in (queues, jobs, schedules, flows, letters, overview):
     app.add_typer(group)
 
 

@@ -28,13 +28,15 @@ _MISSING: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`data.user.id=7`: what must stand where."""
+    """`data.user.id=7`: what must stand where; `data.url~=/images/`: what must stand in a text there."""
 
     path: tuple[str, ...]
     """The first step is `data`, `opts` or `result`."""
     text: str
     value: object
     """The text read as JSON; the text itself if it is none."""
+    is_part: bool = False
+    """Whether it is enough that the text stands somewhere in what is there, in whatever case."""
 
     def holds(self, job: Job[Any, Any]) -> bool:
         """Whether it stands there: as this very value, or as a text that reads so."""
@@ -43,6 +45,8 @@ class Condition:
         found = from_json_or(text, _MISSING)
         for step in steps:
             found = _below(found, step)
+        if self.is_part:
+            return isinstance(found, str) and self.text.lower() in found.lower()
         return found is not _MISSING and (found == self.text or (type(found) is type(self.value) and found == self.value))
 
 
@@ -128,14 +132,14 @@ def read_states(texts: Sequence[str]) -> tuple[JobState, ...]:
 def read_condition(text: str) -> Condition:
     """A condition as it is typed. Raises UsageError."""
     path, sign, value = text.partition("=")
-    steps = tuple(path.split("."))
+    steps = tuple(path.removesuffix("~").split("."))
     if not sign or steps[0] not in _ROOTS or not all(steps):
-        raise UsageError(f"--where {text!r}: write data.path.to=value (or opts.…, result.…)")
+        raise UsageError(f"--where {text!r}: write data.path.to=value, or ~= for a part of a text (or opts.…, result.…)")
     try:
         read: object = json.loads(value)
     except ValueError:
         read = value
-    return Condition(steps, value, read)
+    return Condition(steps, value, read, is_part=path.endswith("~"))
 
 
 def _below(value: object, step: str) -> object:
