@@ -105,10 +105,9 @@ class BareLoop:
                 await asyncio.sleep(0)
         self._ended.set()
 
-    async def _job(self, row: tuple[bytes, bytes, list[bytes]]) -> None:
-        job_id, token, listed = row
-        fields = dict(zip(listed[::2], listed[1::2], strict=True))
-        payload = self._adapter.validate_json(fields[b"data"])
+    async def _job(self, row: list[bytes]) -> None:
+        job_id, token, _, data = row[:4]
+        payload = self._adapter.validate_json(data)
         async with asyncio.timeout(TIMEOUT_S):
             result = await self._no_op(payload)
         self._endings.append(("c", job_id, token, b'{"n":%d}' % result["n"], "", "", ""))
