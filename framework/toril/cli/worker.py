@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import logging
 import os
@@ -91,6 +92,7 @@ async def _run(module: type, command: WorkerCommand, progress: Progress | None, 
     if not app.workers and app.roles & {"worker", "scheduler"}:
         log.warning("this application has no processors: there is nothing to run")
     code = exit_codes.LEFT_BEHIND
+    spare_the_collector()
     try:
         await (app.run_until_idle() if command.burst else app.run())
     except Exception as error:
@@ -99,6 +101,13 @@ async def _run(module: type, command: WorkerCommand, progress: Progress | None, 
         code = report(error, show_traceback=command.debug)
     if app.left_behind:
         _leave(code)
+
+
+def spare_the_collector() -> None:
+    """Let Python's garbage collector leave alone what exists by now: it stays as long as the process. Looking through it takes some 50 ms
+    each time (measured), in which no job goes on."""
+    gc.collect()
+    gc.freeze()
 
 
 def _leave(code: int) -> NoReturn:

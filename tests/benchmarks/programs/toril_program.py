@@ -27,6 +27,7 @@ from toril import (
     process,
     processor,
 )
+from toril.cli.worker import spare_the_collector
 from toril.wire.connection import Server
 
 URL: Final = f"redis://{SETTINGS['host']}:{SETTINGS['port']}"
@@ -148,6 +149,7 @@ async def listen(jobs: int, slots: int, awaited: int | None = None) -> None:
     """Start a worker that expects so many jobs."""
     global seen  # noqa: PLW0603 -- the handlers' view of one run
     seen = Seen(jobs, awaited)
+    spare_the_collector()  # as `toril worker` does
     app = await WorkerFactory.create(BenchModule, worker_options={"concurrency": slots})
     listening.append(await app.start())
 
