@@ -91,6 +91,26 @@ def test_options_that_make_no_sense_count_as_not_set(text: str) -> None:
     assert policy(text) == NOTHING_SAID
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"attempts":3,"tm":"{\\"traceparent\\":\\"00-a-b-01\\"}","lifo":true}',
+        '{"tm":"{\\"a\\":\\"\\\\\\"}\\"}","attempts":3,"lifo":true}',
+        '{"attempts":3,"lifo":true,"tm":""}',
+    ],
+)
+def test_a_trace_hides_no_other_option_and_its_jobs_share_a_policy(text: str) -> None:
+    policies = Policies(None, None)
+    assert json.loads(text)["attempts"] == 3
+    traced = policies.of(text.encode())
+    assert (traced.attempts, traced.lifo) == (3, True)
+    assert policies.of(b'{"attempts":3,"lifo":true}') is traced
+
+
+def test_options_of_nothing_but_a_trace_say_nothing() -> None:
+    assert policy('{"tm":"x"}') == NOTHING_SAID
+
+
 @pytest.mark.parametrize("age", [9e15, 1e20, 1e306, 1.7e308])
 def test_an_age_beyond_all_bounds_stops_nobody(age: float) -> None:
     policy({"removeOnComplete": {"age": age}, "removeOnFail": {"age": age, "count": 3}})

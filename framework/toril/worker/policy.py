@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,9 @@ from toril.queues.option_values import stored_expiry_ms, stored_options
 from toril.queues.options import NO_OPTIONS, JobOptions
 
 _CACHE_SIZE: Final = 1_000
+
+_TRACE: Final = re.compile(rb',"tm":"[^"\\]*(?:\\.[^"\\]*)*"|"tm":"[^"\\]*(?:\\.[^"\\]*)*",?')
+"""The trace that a job belongs to, with one comma: by it alone the options of all jobs of a traced producer differ."""
 
 DEFAULT_STACK_TRACES: Final = 10
 """How many stacks a failed job keeps unless its options say otherwise. (BullMQ keeps all.)"""
@@ -48,6 +52,9 @@ class Policies:
     def of(self, opts: bytes) -> JobPolicy:
         """The policy for this text of options."""
         policy = self._cache.get(opts)
+        if policy is None and b'"tm":' in opts:
+            opts = _TRACE.sub(b"", opts)
+            policy = self._cache.get(opts)
         if policy is None:
             if len(self._cache) >= _CACHE_SIZE:  # texts with an id or a time in them never come again
                 self._cache.clear()
