@@ -119,6 +119,13 @@ async def test_only_the_first_attempt_counts_for_the_wait_and_only_the_last_for_
     assert counts == {"wait": 1, "run": 3, "end_to_end": 1}
 
 
+async def test_a_name_has_all_its_counters_from_its_first_job_on(queue: Queue, registry: CollectorRegistry) -> None:
+    await queue.add("ok")
+    await drain(queue, {"ok": ok})
+    assert registry.get_sample_value("toril_jobs_total", {"queue": "q", "name": "ok", "outcome": "failed"}) == 0
+    assert registry.get_sample_value("toril_retries_total", {"queue": "q", "name": "ok"}) == 0
+
+
 async def test_names_that_come_from_outside_are_bounded(queue: Queue, registry: CollectorRegistry) -> None:
     await queue.add_many([queue.job(f"name-{n}") for n in range(metrics.MOST_NAMES + 50)])
     await drain(queue, ok)
