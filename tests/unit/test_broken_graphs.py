@@ -35,7 +35,7 @@ FOLDER = Path(__file__).with_name("broken_graphs")
 
 @dataclass(frozen=True)
 class Broken:
-    """One file: its first error by class, fields and text, and what to write instead of what."""
+    """One file: its only error by class, fields and text, and what to write instead of what."""
 
     kind: type[DIError]
     fields: dict[str, object]
@@ -234,7 +234,7 @@ def test_a_typical_mistake_is_told_so_that_its_repair_can_be_read_off(name: str,
     text, broken = (FOLDER / f"{name}.py").read_text(encoding="utf-8"), BROKEN[name]
     with pytest.raises(GraphErrors) as caught:
         graph(text)
-    error = caught.value.errors[0]
+    (error,) = caught.value.errors
     assert type(error) is broken.kind
     assert {field: getattr(error, field) for field in broken.fields} == broken.fields
     assert str(error) == broken.text.replace("{file}", "app.py")

@@ -90,8 +90,10 @@ class Linker:
         """Do all of it, in the order in which one step needs the other."""
         self._make_bindings()
         unknown = [(node, export) for node in self.nodes for export in self._read_exports(node)]
-        for node, export in unknown:  # only now: hints need all exports
-            self._unknown_export(node, export)
+        meant = [(node, holder) for node, export in unknown for holder in self._unknown_export(node, export)]  # hints need all exports
+        for node, holder in meant:  # what is missing for want of it would only repeat the error
+            self._re_exported[node].append(holder)
+        self._closures.clear()
         for binding in list(self.bindings):  # a mock adds bindings, which have nothing to link
             if binding.is_alias:
                 self._follow(binding)
@@ -203,9 +205,11 @@ class Linker:
             return imported.dynamic is not None and self._scanner.key_of(imported.dynamic) == self._scanner.key_of(export)
         return export is imported.module
 
-    def _unknown_export(self, node: Node, export: object) -> None:
+    def _unknown_export(self, node: Node, export: object) -> list[Node]:
+        """Report it; returns the imported modules that have it, one of which should have been exported."""
         name = export.display_name if isinstance(export, DynamicModule) else token_name(export)
         hints: list[str] = []
+        holders: list[Node] = []
         if isinstance(export, DynamicModule) or is_module(export):
             hints.append(f"{name} is a module: add it to the imports of {node.name}.")
         else:
@@ -215,6 +219,7 @@ class Linker:
             if close:
                 hints.append(f"did you mean {' or '.join(close)}?")
         self.errors.append(UnknownExport(node.name, name, tuple(hints), str(node.place), node.path))
+        return holders
 
     def find(self, node: Node, token: object) -> Binding | None:
         """What `node` sees under `token`: its own, else the first import's export, else a global module's. May be an alias."""
