@@ -1,8 +1,8 @@
-"""What each module can see, and from each parameter to the binding that answers it."""
+"""From each parameter to the binding that answers it, in what its module can see."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_origin
 
@@ -13,13 +13,11 @@ from toril.di.errors import (
     DIError,
     GraphErrors,
     InvalidProvider,
-    UnknownExport,
     UnknownOverride,
     UnreadableAnnotation,
     UnresolvedDependency,
 )
-from toril.di.many import Members, collector, nothing_under
-from toril.di.module import DynamicModule, is_module
+from toril.di.many import collector, nothing_under
 from toril.di.module_ref import ModuleRef
 from toril.di.overrides import Overrides
 from toril.di.places import own_metadata
@@ -35,7 +33,8 @@ from toril.di.providers import (
 from toril.di.render import Adviser, Hints
 from toril.di.scanner import ModuleScanner, Node
 from toril.di.signature import Dependency, Signature, accepts, read_inject_list, read_signature
-from toril.di.tokens import INQUIRER, JOB_REF, ForwardRef, ManyToken, Member, as_many, is_builtin_type, plain_token, token_name
+from toril.di.tokens import INQUIRER, JOB_REF, ManyToken, Member, as_many, is_builtin_type, token_name
+from toril.di.visibility import Visibility, target_of
 from toril.spelling import near
 
 
@@ -52,7 +51,7 @@ token in that module only."""
 
 
 class Linker:
-    """Makes the bindings of all nodes, finds their exports, and links every dependency. Problems are gathered in `errors`."""
+    """Makes the bindings of all nodes, and links every dependency. Problems are gathered in `errors`."""
 
     def __init__(
         self,
@@ -68,32 +67,23 @@ class Linker:
         self.warnings: list[str] = []
         self.bindings: list[Binding] = []
         self.by_token: dict[object, list[Binding]] = {}
-        self._scanner, self._overrides, self._job_types = scanner, overrides, frozenset(job_types)
+        self._overrides, self._job_types = overrides, frozenset(job_types)
         self._companions = companions
-        self._own: dict[Node, dict[object, Binding]] = {node: {} for node in nodes}
-        self._exported: dict[Node, dict[object, Binding]] = {node: {} for node in nodes}
-        self._re_exported: dict[Node, list[Node]] = {node: [] for node in nodes}
-        self._closures: dict[Node, tuple[Node, ...]] = {}
+        self._visibility = Visibility(nodes, scanner, self.by_token)
         self._found: dict[tuple[Node, object], Binding | None] = {}
         self._replacements = {provider.token: provider for provider in overrides.providers}
         self._unused = set(self._replacements)
         self._fallbacks: dict[tuple[Node, object], Provider] = {}
         self._late: list[Binding] = []
-        self._members = Members(self.by_token)
         self._collectors: dict[tuple[Node, object], Binding] = {}
         self._is_linked = False
         self._mocks: dict[object, Binding] = {}
-        self._contested: list[tuple[Node, object, list[Binding]]] = []
-        self._hints = Hints(self.by_token, self.is_exported, advisers)
+        self._hints = Hints(self.by_token, self._visibility.is_exported, advisers)
 
     def link(self) -> None:
         """Do all of it, in the order in which one step needs the other."""
         self._make_bindings()
-        unknown = [(node, export) for node in self.nodes for export in self._read_exports(node)]
-        meant = [(node, holder) for node, export in unknown for holder in self._unknown_export(node, export)]  # hints need all exports
-        for node, holder in meant:  # what is missing for want of it would only repeat the error
-            self._re_exported[node].append(holder)
-        self._closures.clear()
+        self.errors += self._visibility.read_exports()
         for binding in list(self.bindings):  # a mock adds bindings, which have nothing to link
             if binding.is_alias:
                 self._follow(binding)
@@ -103,7 +93,7 @@ class Linker:
         while self._late:
             self._link(self._late.pop())
         self._unknown_overrides()
-        self._warn_of_contested()
+        self.warnings += self._visibility.contested()
         self._is_linked = True
 
     # ── bindings ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,67 +156,16 @@ class Linker:
         self.bindings.append(binding)
         if is_listed:
             self.by_token.setdefault(token.of if isinstance(token, Member) else token, []).append(binding)
-        self._members.add(binding)
-        self._own[node].setdefault(token, binding)
+        self._visibility.add(binding)
         return binding
 
-    # ── exports and visibility ────────────────────────────────────────────────────────────────────────────────
-
-    def _read_exports(self, node: Node) -> Iterator[object]:
-        """Note what a module exports; yields what it can't."""
-        for entry in node.exports:
-            try:
-                export = entry.resolve() if isinstance(entry, ForwardRef) else entry
-            except Exception as exc:  # noqa: BLE001  # a user's callable; reported with everything else
-                hint = f"its forward_ref raised {type(exc).__name__}: {exc}"
-                self.errors.append(UnknownExport(node.name, "forward_ref(...)", (hint,), str(node.place), node.path))
-                continue
-            if isinstance(export, ClassProvider | ValueProvider | FactoryProvider | AliasProvider):
-                export = export.token
-            export = self._scanner.replacement(export)
-            if not isinstance(export, DynamicModule):
-                export = plain_token(export)
-                if members := self._members.of(node, export):
-                    self._members.export(node, export)
-                    self._exported[node].update((member.token, member) for member in members)
-                    continue
-                own = self._own[node].get(export)
-                if own is not None and not own.is_module_class:
-                    self._exported[node][export] = own
-                    continue
-            passed_on = [each for each in node.imports if self._is_import(each, export)]
-            if passed_on:
-                self._re_exported[node].extend(each for each in passed_on if each not in self._re_exported[node])
-            else:
-                yield export
-
-    def _is_import(self, imported: Node, export: object) -> bool:
-        if isinstance(export, DynamicModule):
-            return imported.dynamic is not None and self._scanner.key_of(imported.dynamic) == self._scanner.key_of(export)
-        return export is imported.module
-
-    def _unknown_export(self, node: Node, export: object) -> list[Node]:
-        """Report it; returns the imported modules that have it, one of which should have been exported."""
-        name = export.display_name if isinstance(export, DynamicModule) else token_name(export)
-        hints: list[str] = []
-        holders: list[Node] = []
-        if isinstance(export, DynamicModule) or is_module(export):
-            hints.append(f"{name} is a module: add it to the imports of {node.name}.")
-        else:
-            holders = [other for other in node.imports for each in self._closure(other) if export in self._exported[each]]
-            hints.extend(f"{name} comes from the imported {other.name}: export {other.name} instead." for other in holders)
-            close = near(name, [token_name(token) for token in node.providers])
-            if close:
-                hints.append(f"did you mean {' or '.join(close)}?")
-        self.errors.append(UnknownExport(node.name, name, tuple(hints), str(node.place), node.path))
-        return holders
+    # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def find(self, node: Node, token: object) -> Binding | None:
         """What `node` sees under `token`: its own, else the first import's export, else a global module's. May be an alias."""
         key = (node, token)
         if key not in self._found:
-            own = self._own[node].get(token)
-            found = own if own is not None else self._find_outside(node, token)
+            found = self._visibility.find(node, token)
             if found is None and (fallback := self._fallbacks.get(key)) is not None:
                 replacement = self._replacement(token)
                 found = self._bind(token, node, replacement or fallback, is_override=replacement is not None)
@@ -234,44 +173,13 @@ class Linker:
             self._found[key] = found
         return self._found[key]
 
-    def _find_outside(self, node: Node, token: object) -> Binding | None:
-        of_imports = (each for imported in node.imports for each in self._closure(imported))
-        candidates = [self._exported[each][token] for each in of_imports if token in self._exported[each]]
-        if not candidates:
-            global_nodes = (each for top in self.nodes if top.is_global and top is not node for each in self._closure(top))
-            candidates = [self._exported[each][token] for each in global_nodes if token in self._exported[each]]
-        if not candidates:
-            return None
-        if len(candidates) > 1:
-            self._contested.append((node, token, candidates))
-        return candidates[0]
-
-    def _warn_of_contested(self) -> None:
-        for node, token, (first, *rest) in self._contested:
-            others = [other for other in rest if _target(other) is not _target(first)]
-            if others:
-                names = ", ".join(dict.fromkeys(other.node.name for other in others))
-                self.warnings.append(
-                    f"{node.name} sees {token_name(token)} in several imports: it gets that of {first.node.name}, not that of {names}"
-                )
-
-    def _closure(self, node: Node) -> tuple[Node, ...]:
-        """The node and all whose exports it passes on, in order; modules may pass on each other."""
-        known = self._closures.get(node)
-        if known is None:
-            seen: dict[Node, None] = {}
-            stack = [node]
-            while stack:
-                current = stack.pop()
-                if current not in seen:
-                    seen[current] = None
-                    stack.extend(reversed(self._re_exported[current]))
-            known = self._closures[node] = tuple(seen)
-        return known
+    def visible(self, node: Node, token: ManyToken[Any]) -> list[Binding]:
+        """What `node` sees under a token of many: its own, then what imports export, then global modules; aliases followed."""
+        return self._visibility.find_many(node, token)
 
     def is_exported(self, binding: Binding) -> bool:
         """Whether its module exports it under its token."""
-        return self._exported[binding.node].get(binding.token) is binding
+        return self._visibility.is_exported(binding)
 
     def is_job(self, token: object) -> bool:
         """Whether a token means the current job: `JOB_REF`, or one of the types that the layer above named, parametrised or not."""
@@ -384,17 +292,12 @@ class Linker:
         else:
             found = self.find(binding.node, token)
         if found is not None:
-            target = _target(found)
+            target = target_of(found)
             # An alias whose target is missing has been reported; what depends on it would only repeat that.
             return Edge(dependency, EdgeKind.BINDING, target) if target is not None else Edge(dependency, EdgeKind.ABSENT)
         if dependency.is_required and token not in binding.node.refused:
             return None
         return Edge(dependency, EdgeKind.ABSENT)
-
-    def visible(self, node: Node, token: ManyToken[Any]) -> list[Binding]:
-        """What `node` sees under a token of many: its own, then what imports export, then global modules; aliases followed."""
-        sources = [*node.imports, *(other for other in self.nodes if other.is_global and other is not node)]
-        return self._members.visible(token, node, (each for source in sources for each in self._closure(source)))
 
     def _collected(self, node: Node, token: ManyToken[Any]) -> Binding | None:
         key = (node, token)
@@ -442,7 +345,3 @@ class Linker:
 
     def _invalid(self, token: object, node: Node, provider: Provider, reason: str, hint: str) -> None:
         self.errors.append(InvalidProvider(token_name(token), node.name, reason, hint, str(provider.place), node.path))
-
-
-def _target(binding: Binding) -> Binding | None:
-    return binding.alias_of if binding.is_alias else binding
