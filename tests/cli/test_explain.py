@@ -52,13 +52,15 @@ async def explained(cli: Cli, job: Job) -> dict[str, dict[str, Any]]:
 
 
 async def test_a_waiting_job_without_a_worker_in_a_paused_and_limited_queue(cli: Cli, emails: Queue) -> None:
-    job = await emails.add("hold", {})
-    assert set(await explained(cli, job)) == {"no_worker", "waits"}
+    job = await emails.add("hold", {}, expires_in="2h")
+    found = await explained(cli, job)
+    assert set(found) == {"no_worker", "waits", "expires"}
+    assert "(in 1h59m), it fails" in found["expires"]["text"]
     await emails.pause()
     await emails.set_global_rate_limit(5, "1s")
     await emails.rate_limit("1h")
     found = await explained(cli, job)
-    assert list(found) == ["paused", "rate_limited", "no_worker", "waits"]
+    assert list(found) == ["paused", "rate_limited", "no_worker", "waits", "expires"]
     assert found["paused"]["fix"] == "toril queue resume emails"
     assert "the rate limit (5 in 1s) is used up for another 59m" in found["rate_limited"]["text"]
     assert found["rate_limited"]["fix"] == "toril queue limits emails --reset"
@@ -160,6 +162,7 @@ async def test_a_parent_that_waits_for_its_children(cli: Cli, emails: Queue, hel
         await eventually(one_has_failed)
         found = await explained(cli, parent)
         assert f"{prefix}:emails:{waiting.id}" in found["waits_for_children"]["text"]
+        assert f"{prefix}:emails:{parent.id}" in (await explained(cli, waiting))["has_parent"]["text"]
         assert found["waits_for_children"]["fix"] == f"toril flow show emails {parent.id}"
         held.may_end.set()
 

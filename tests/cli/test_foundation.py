@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.cli.command import TORIL, Cli
+from tests.servers import cluster
 from toril import Queue
 
 APPLICATION: Final = """
@@ -157,6 +161,25 @@ async def test_a_terminal_gets_colours_and_a_pipe_whole_lines(cli: Cli, queue_of
     assert (await cli("queue", "ls")).rows[1][0] == name
     code, shown = await cli.in_terminal("queue", "ls")
     assert (code, "\x1b[1m" in shown, name in shown) == (0, True, False)
+
+
+async def test_a_reader_that_has_seen_enough_is_no_failure(cli: Cli, queue_of: Callable[[str], Queue]) -> None:
+    queue = queue_of("many")
+    await queue.add_many([queue.job("a", "x" * 40) for _ in range(2_000)])
+    for words in ("", "--json"):
+        line = f"{TORIL} job ls many --limit 2000 {words} | head -c 10; exit ${{PIPESTATUS[0]}}"
+        process = await asyncio.create_subprocess_exec("bash", "-c", line, env=cli.environment, stdout=PIPE, stderr=PIPE)
+        out, err = await process.communicate()
+        assert (len(out), err, process.returncode) == (10, b"", 0)
+
+
+async def test_queues_of_a_cluster_are_found(cli: Cli, tmp_path: Path) -> None:
+    async with cluster(tmp_path / "cluster", replicas=0) as group, Queue("emails", url=group.url) as emails:
+        await emails.add("a", 1)
+        cli.environment |= {"REDIS_URL": group.url, "TORIL_PREFIX": ""}
+        document = await cli.json("queue", "ls")
+        assert (document["prefix"], [one["queue"] for one in document["queues"]]) == ("{bull}", ["emails"])
+        assert (await cli.json("queue", "show", "emails"))["counts"]["waiting"] == 1
 
 
 def test_a_shell_completes_commands(cli: Cli) -> None:

@@ -29,21 +29,24 @@ async def test_workers_are_listed_ours_and_others(cli: Cli, emails: Queue) -> No
     await emails.add("hold", {})
     assert "no worker is connected" in (await cli("workers")).err
     handlers = [handler(hold, "hold"), handler(nothing, "welcome")]
-    other = emails.server.connection(emails.keys, emails.keys.client_name("node-1"))
-    await other.connect()
-    async with Worker(emails, handlers, WorkerOptions(name="w1", concurrency=3)) as worker:
+    node_names = ("node-1", None, None)
+    nodes = [emails.server.connection(emails.keys, emails.keys.client_name(name)) for name in node_names]
+    for node in nodes:
+        await node.connect()
+    async with Worker(emails, handlers, WorkerOptions(name="w 1 é", concurrency=3)) as worker:
         await running.wait()
-        ours, others = (await cli.json("workers", "emails"))["workers"]
+        ours, *others = (await cli.json("workers", "emails"))["workers"]
         rows = (await cli("workers")).rows
         may_end.set()
-    await other.aclose()
+    for node in nodes:
+        await node.aclose()
     for field in ("started_at", "started_at_ms", "seen_at", "seen_at_ms", "version", "address"):
         assert ours.pop(field), field
     assert abs(ours.pop("clock_off_ms")) < 5_000
     assert ours == {
         "queue": "emails",
         "kind": "toril",
-        "name": "w1",
+        "name": "w 1 é",
         "id": worker.id,
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -53,8 +56,9 @@ async def test_workers_are_listed_ours_and_others(cli: Cli, emails: Queue) -> No
         "running": 1,
         "is_connected": True,
     }
-    assert (others["kind"], others["name"], others["handlers"], others["is_connected"]) == ("other", "node-1", None, True)
-    assert rows[1][:7] == ["emails", "w1", socket.gethostname(), str(os.getpid()), "1/3", "hold,", "welcome"]
+    assert sorted(str(one["name"]) for one in others) == ["None", "None", "node-1"]
+    assert all((one["kind"], one["handlers"], one["is_connected"]) == ("other", None, True) for one in others)
+    assert rows[1][:9] == ["emails", "w", "1", "é", socket.gethostname(), str(os.getpid()), "1/3", "hold,", "welcome"]
 
 
 async def test_speed_and_waits_are_shown(cli: Cli, emails: Queue) -> None:

@@ -98,7 +98,11 @@ class Bulk:
         """Find, ask, do, answer; the exit code."""
         selection = self._selection()
         queue = await session.queues.get(self.queue)
-        found, skipped = await self._find(session, queue, selection)
+        skipped: list[dict[str, str]] = []
+        if selection is None:
+            found, skipped = await self._find_named(queue)
+        else:
+            found = await self._find_all(session, queue, selection)
         done = 0
         if found and not self.dry_run:
             if self.everything or self.action.is_destructive:
@@ -127,24 +131,22 @@ class Bulk:
                 )
         return selection
 
-    async def _find(
-        self, session: Session, queue: Queue[Any, Any], selection: Selection | None
-    ) -> tuple[list[Found], list[dict[str, str]]]:
-        """The jobs it is about, with where they are, and those named that can't be meant."""
+    async def _find_all(self, session: Session, queue: Queue[Any, Any], selection: Selection) -> list[Found]:
+        """The jobs that a selection finds, the oldest first."""
+        total = sum((await queue.get_job_counts(*selection.states)).values())
+        with session.out.progress() as progress:
+            looking = progress.add_task("looking", total=total)
+            jobs = selection.scan(queue, ascending=True, on_read=lambda: progress.advance(looking))
+            return [(state, job.id) async for state, job in jobs]
+
+    async def _find_named(self, queue: Queue[Any, Any]) -> tuple[list[Found], list[dict[str, str]]]:
+        """The jobs that are named, and those of them to which it can't be done."""
         found: list[Found] = []
         skipped: list[dict[str, str]] = []
-        if selection is not None:
-            total = sum((await queue.get_job_counts(*selection.states)).values())
-            with session.out.progress() as progress:
-                looking = progress.add_task("looking", total=total if selection.limit is None else min(total, selection.limit))
-                async for each in selection.scan(queue, ascending=True):
-                    found.append((each[0], each[1].id))
-                    progress.update(looking, completed=len(found))
-            return found, skipped
         for job_id in dict.fromkeys(self.ids):
             job = await queue.find_job(job_id)
             state = None if job is None else await job.get_state()
-            if job is None or state is None:
+            if state is None:
                 skipped.append({"id": job_id, "reason": "there is no such job"})
             elif state not in self.action.states:
                 skipped.append({"id": job_id, "reason": f"it is {state}, and not {' or '.join(self.action.states)}"})

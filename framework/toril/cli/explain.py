@@ -8,14 +8,16 @@ from datetime import timedelta
 from typing import Any, Final
 
 from toril.cli.jobs import attempts_allowed, due_ms_of
-from toril.cli.output import iso, span_text
+from toril.cli.output import ago, iso, span_text
 from toril.cli.queues import ready_since_ms
 from toril.cli.session import Session
+from toril.cli.workers import paired
 from toril.queues.children import ChildrenCounts
 from toril.queues.getters import WorkerClient
 from toril.queues.job import Job
 from toril.queues.manifests import WorkerManifest
 from toril.queues.option_parts import RateLimit
+from toril.queues.option_values import stored_expiry_ms
 from toril.queues.queue import Queue
 from toril.queues.states import JobState
 from toril.units import format_ms
@@ -62,8 +64,7 @@ class Facts:
     @property
     def others(self) -> list[WorkerClient]:
         """Workers that tell nothing of themselves: Node's."""
-        known = {manifest.name for manifest in self.manifests}
-        return [client for client in self.clients if client.name not in known]
+        return paired(self.clients, self.manifests)[1]
 
 
 async def explain_job(session: Session, name: str, job_id: str) -> None:
@@ -121,6 +122,8 @@ def findings_of(facts: Facts) -> Iterator[Finding]:
             yield from _about_failure(facts)
         case None:
             yield Finding("gone", "it was removed while we looked, or stands in no state: its hash is an orphan", "toril doctor")
+    if facts.job.parent_key is not None and facts.state not in ("completed", "failed"):
+        yield Finding("has_parent", f"job {facts.job.parent_key} waits for it", f"toril flow show {facts.queue.name} {facts.job.id} --root")
 
 
 def _about_waiting(facts: Facts) -> Iterator[Finding]:
@@ -128,10 +131,17 @@ def _about_waiting(facts: Facts) -> Iterator[Finding]:
     yield from obstacles
     waited = span_text(max(0, facts.now_ms - ready_since_ms(facts.job)))
     if not obstacles:
-        yield Finding("in_line", f"nothing keeps it from running: it has waited for {waited}, and others are before it")
+        yield Finding("in_line", f"nothing keeps it from running: it is in line, and has waited for {waited}")
     else:
         yield Finding("waits", f"it has waited for {waited}")
+    yield from _about_expiry(facts)
     yield from _about_tries(facts)
+
+
+def _about_expiry(facts: Facts) -> Iterator[Finding]:
+    expires_ms = stored_expiry_ms(facts.job.record.opts)
+    if expires_ms is not None:
+        yield Finding("expires", f"if it has not started by {iso(expires_ms)} ({ago(expires_ms, facts.now_ms)}), it fails")
 
 
 def _obstacles(facts: Facts) -> Iterator[Finding]:

@@ -31,6 +31,12 @@ PIPE_WIDTH: Final = 10_000
 _SECOND_MS: Final = 1_000
 
 
+class _Answers(Console):
+    def on_broken_pipe(self) -> None:
+        """Not rich's way, which ends the process here: whoever reads the answer has seen enough, and that is no failure."""
+        raise BrokenPipeError
+
+
 class Output:
     """Where the answer goes.
 
@@ -41,7 +47,7 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-        self._out = Console(width=width, highlight=False, emoji=False, markup=False)
+        self._out = _Answers(width=width, highlight=False, emoji=False, markup=False)
         self._err = Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
 
     @property

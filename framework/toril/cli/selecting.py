@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -82,13 +82,17 @@ class Selection:
             return False
         return all(condition.holds(job) for condition in self.where)
 
-    async def scan(self, queue: Queue[Any, Any], *, ascending: bool | None = None) -> AsyncGenerator[tuple[JobState, Job[Any, Any]]]:
-        """The jobs, each with the state in which it was listed."""
+    async def scan(
+        self, queue: Queue[Any, Any], *, ascending: bool | None = None, on_read: Callable[[], None] | None = None
+    ) -> AsyncGenerator[tuple[JobState, Job[Any, Any]]]:
+        """The jobs, each with the state in which it was listed; `on_read` is called for every job that is looked at."""
         now_ms, found = queue.clock.now_ms(), 0
         for state in self.states:
             async for job in queue.scan_jobs(state, ascending=ascending):
                 if self.limit is not None and found >= self.limit:
                     return
+                if on_read is not None:
+                    on_read()
                 if self.holds(job, now_ms):
                     found += 1
                     yield state, job

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from toril.cli.output import ago, at, shortened, table
@@ -11,6 +11,7 @@ from toril.cli.session import Session
 from toril.queues.getters import WorkerClient
 from toril.queues.manifests import WorkerManifest
 from toril.queues.queue import Queue
+from toril.wire.keys import shown_name
 
 _HANDLERS_WIDTH: Final = 60
 _CLOCK_MATTERS_MS: Final = 1_000
@@ -40,11 +41,24 @@ async def list_workers(session: Session, names: list[str]) -> None:
 
 
 async def _of_queue(queue: Queue[Any, Any]) -> list[dict[str, Any]]:
-    clients = {client.name: client for client in await queue.get_workers()}
-    manifests = await queue.get_worker_manifests()
+    pairs, others = paired(await queue.get_workers(), await queue.get_worker_manifests())
     running = Counter([job.processed_by async for job in queue.scan_jobs("active")])
-    ours = [_ours(queue.name, one, clients.pop(one.name, None), running[one.name]) for one in manifests]
-    return ours + [_another(queue.name, one, running[one.name]) for one in clients.values()]
+    ours = [_ours(queue.name, one, client, running[one.name]) for one, client in pairs]
+    return ours + [_another(queue.name, one, running[one.name]) for one in others]
+
+
+def paired(
+    clients: Sequence[WorkerClient], manifests: Sequence[WorkerManifest]
+) -> tuple[list[tuple[WorkerManifest, WorkerClient | None]], list[WorkerClient]]:
+    """Each of our workers with its connection, found by its name; and the connections of others, Node's. Names may be missing or shared."""
+    left = list(clients)
+    pairs: list[tuple[WorkerManifest, WorkerClient | None]] = []
+    for manifest in manifests:
+        client = next((one for one in left if one.name == (manifest.name and shown_name(manifest.name))), None)
+        if client is not None:
+            left.remove(client)
+        pairs.append((manifest, client))
+    return pairs, left
 
 
 def _ours(queue: str, one: WorkerManifest, client: WorkerClient | None, running: int) -> dict[str, Any]:

@@ -172,12 +172,14 @@ class QueueKeys:
     def client_name(self, worker_name: str | None = None) -> str:
         """What a worker calls its blocking connection, so that Node tools list it (wire §6)."""
         unnamed = f"{self.prefix}:{base64.b64encode(self.queue.encode()).decode()}"
-        if not worker_name:
-            return unnamed
-        safe = "".join(c if c.isprintable() and not c.isspace() and c.isascii() else "-" for c in worker_name)
-        return f"{unnamed}:w:{safe}"
+        return f"{unnamed}:w:{shown_name(worker_name)}" if worker_name else unnamed
 
     @property
     def events_client_name(self) -> str:
         """What a reader of the events stream calls its connection."""
         return f"{self.prefix}:{base64.b64encode(self.queue.encode()).decode()}:qe"
+
+
+def shown_name(worker_name: str) -> str:
+    """A worker's name as the server takes it for a connection."""
+    return "".join(c if c.isprintable() and not c.isspace() and c.isascii() else "-" for c in worker_name)
