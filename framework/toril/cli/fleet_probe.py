@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -38,7 +37,7 @@ class Answers:
     told: Mapping[int, Any]
     """Answers by the process's number; None: it did not answer in time."""
     silent_ms: Mapping[int, int]
-    """For how long each of them has answered nothing."""
+    """For how long each of them has left questions unanswered."""
 
     @property
     def problems(self) -> list[str]:
@@ -118,9 +117,8 @@ class FleetProbe:
         processes, missing = self._fleet.processes, self._fleet.missing
         async with asyncio.TaskGroup() as group:
             asked = {process.number: group.create_task(_answer_of(process, question)) for process in processes}
-        now_s = time.monotonic()
-        silent_ms = {process.number: round((now_s - process.answered_s) * 1_000) for process in processes}
-        return Answers(missing, {number: task.result() for number, task in asked.items()}, silent_ms)
+        told = {number: task.result() for number, task in asked.items()}
+        return Answers(missing, told, {process.number: process.silent_ms for process in processes})
 
 
 async def _answer_of(process: WorkerProcess, question: str) -> Any:  # noqa: ANN401 -- each question has its own kind of answer

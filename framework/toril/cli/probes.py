@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,6 +60,12 @@ class ProbeListener(ThreadingHTTPServer):
         """Where it can be asked from this machine."""
         host, port = str(self.server_address[0]), self.server_address[1]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 -- its signature
+        """Of what goes wrong with one request, tell what isn't the client's leaving, or our own end."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, (OSError, CancelledError)):
+            log.error("a probe can't be answered", exc_info=error)
 
     @contextmanager
     def answering(self, probed: Probed) -> Generator[None]:

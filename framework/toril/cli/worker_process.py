@@ -54,8 +54,8 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self._begun_message = bytearray()
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._questions = 0
-        self.answered_s = time.monotonic()
-        """When it last answered a question; before the first one, when it was started."""
+        self._unanswered_s: float | None = None
+        """When it was asked for the first time since its last answer."""
         self._outputs = {1: MergedOutput(sys.stdout.buffer), 2: MergedOutput(sys.stderr.buffer)}
         self._open_pipes = _PIPES
         self._timers: list[Timer] = []
@@ -103,6 +103,8 @@ class WorkerProcess(asyncio.SubprocessProtocol):
     async def ask(self, question: str, timeout_s: float) -> Any:  # noqa: ANN401 -- each question has its own kind of answer
         """What the process answers to this question of a probe. Raises TimeoutError."""
         self._questions += 1
+        if self._unanswered_s is None:
+            self._unanswered_s = time.monotonic()
         number = self._questions
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
@@ -112,6 +114,11 @@ class WorkerProcess(asyncio.SubprocessProtocol):
                 return await answer
         finally:
             del self._asked[number]
+
+    @property
+    def silent_ms(self) -> int:
+        """For how long it has left questions unanswered."""
+        return 0 if self._unanswered_s is None else round((time.monotonic() - self._unanswered_s) * 1_000)
 
     def stop_at_once(self, limit_ms: int) -> None:
         """As by two signals: running jobs are put back. Past the limit it is killed."""
@@ -154,6 +161,9 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         return exit_codes.LEFT_BEHIND if self._is_left_behind else cast("int", self.exit_code)
 
     def _close(self) -> None:
+        for asked in self._asked.values():
+            if not asked.done():
+                asked.set_exception(TimeoutError())  # no answer will come
         for timer in self._timers:
             timer.cancel()
         for output in self._outputs.values():
@@ -180,7 +190,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
                 self._hears(self, message)
 
     def _hear_answer(self, number: int, answer: object) -> None:
-        self.answered_s = time.monotonic()
+        self._unanswered_s = None
         asked = self._asked.get(number)
         if asked is not None and not asked.done():  # else it came too late
             asked.set_result(answer)
