@@ -396,6 +396,9 @@ async def test_a_schedule_that_an_application_declares_and_the_server_lacks_is_t
     assert found.facts["vanished"] == ["nightly"]
     await queue.job_schedulers.upsert("nightly", ScheduleRule(pattern="0 3 * * *"), name="report")
     only(await schedules.check_schedules(queue, owners["emails"]), OK)
+    await queue.job_schedulers.pause("nightly")
+    found = only(await schedules.check_schedules(queue, owners["emails"]), INFO, "paused by somebody: nightly")
+    assert "toril schedule resume emails" in (found.fix or "")
 
 
 # ── clocks ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -444,16 +447,23 @@ async def test_keys_without_an_owner_are_told(queue: Queue, server: Server, pref
     kept = [await queue.add("welcome"), await queue.add("welcome", delay="1h"), await claimed(queue)]
     await queue.job_schedulers.upsert("nightly", ScheduleRule(pattern="0 3 * * *"), name="report")
     await kept[0].log("a row")
-    only(await key_space.check_keys(server, prefix, [queue]), OK)
+    only(await key_space.check_keys(server, prefix, [queue], are_all=True), OK)
     orphan = await queue.add("welcome")
     await raw(queue, "LREM", queue.keys.state("wait"), 1, orphan.id)
     await raw(queue, "SET", queue.keys.lock(kept[0].id), "token")
     await raw(queue, "RPUSH", queue.keys.logs("gone"), "a row")
-    orphans, locks, leftovers = await key_space.check_keys(server, prefix, [queue])
+    orphans, locks, leftovers = await key_space.check_keys(server, prefix, [queue], are_all=True)
     assert (orphans.severity, orphans.facts["orphans"]) == (WARNING, [orphan.id])
     assert (locks.severity, locks.facts["locks"]) == (INFO, [kept[0].id])
     assert (leftovers.severity, leftovers.facts["leftovers"]) == (INFO, ["gone"])
     assert await queue.remove_orphaned_jobs() == 1
+
+
+async def test_a_queue_whose_settings_are_gone_is_told(queue: Queue, server: Server, prefix: str) -> None:
+    await queue.add("welcome")
+    found = only(await key_space.check_keys(server, prefix, [], are_all=True), WARNING, "emails")
+    assert found.facts["queues"] == ["emails"]
+    assert await key_space.check_keys(server, prefix, [], are_all=False) == []
 
 
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -463,7 +473,7 @@ async def test_an_examination_changes_nothing_but_its_own_probe(server: Server, 
     await queue.add("welcome")
     await claimed(queue, locked=False)
     before = await everything(queue)
-    found = [one async for one in examine(server, prefix, [queue], SystemClock())]
+    found = [one async for one in examine(server, prefix, [queue], SystemClock(), are_all=True)]
     assert await everything(queue) == before
     assert {one.check for one in found} >= {"version", "permissions", "pause", "workers", "locks", "poison", "keys", "clocks"}
     assert [one.check for one in found if one.severity is ERROR] == ["workers", "locks"]
@@ -483,7 +493,7 @@ async def test_a_damaged_queue_is_a_finding_and_keeps_no_other_from_being_looked
     async with Queue("other", prefix=prefix, server=server) as other:
         await raw(queue, "SET", queue.keys.state("wait"), "text")
         await other.add("welcome")
-        found = [one async for one in examine(server, prefix, [queue, other], SystemClock())]
+        found = [one async for one in examine(server, prefix, [queue, other], SystemClock(), are_all=True)]
     assert "holds a string instead of a list" in next(one for one in found if one.queue == "emails" and one.check == "damage").text
     assert [one.check for one in found if one.queue == "other" and one.severity is ERROR] == ["workers"]
 
@@ -493,9 +503,9 @@ async def test_a_database_with_too_many_keys_is_gone_through_only_if_asked(
 ) -> None:
     monkeypatch.setattr("toril.doctor.examination.MOST_KEYS", 0)
     await queue.add("welcome")
-    by_check = {one.check: one async for one in examine(server, prefix, [queue], SystemClock())}
+    by_check = {one.check: one async for one in examine(server, prefix, [queue], SystemClock(), are_all=True)}
     assert "were not gone through" in by_check["keys"].text
-    by_check = {one.check: one async for one in examine(server, prefix, [queue], SystemClock(), all_keys=True)}
+    by_check = {one.check: one async for one in examine(server, prefix, [queue], SystemClock(), are_all=True, all_keys=True)}
     assert by_check["keys"].severity is OK
 
 

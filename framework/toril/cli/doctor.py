@@ -21,7 +21,8 @@ async def run_doctor(session: Session, names: list[str], *, everything: bool, fa
     """Look at the server and these queues, or all; 1 if something is as bad as `fail_on` says."""
     queues = session.queues
     chosen = await queues.some(names)
-    found = [one async for one in examine(queues.server, queues.prefix, chosen, SystemClock(), all_keys=all_keys)]
+    looked = examine(queues.server, queues.prefix, chosen, SystemClock(), are_all=not names, all_keys=all_keys)
+    found = [one async for one in looked]
     found.sort(key=lambda one: -one.severity)  # the order of the checks stays within a severity
     shown = [one for one in found if everything or one.severity > Severity.OK]
     document = {

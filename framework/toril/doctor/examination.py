@@ -27,7 +27,7 @@ _OF_SERVER: Final = (
 
 
 async def examine(
-    at: Server, prefix: str, queues: Sequence[Queue[Any, Any]], clock: Clock, *, all_keys: bool = False
+    at: Server, prefix: str, queues: Sequence[Queue[Any, Any]], clock: Clock, *, are_all: bool, all_keys: bool = False
 ) -> AsyncGenerator[Finding]:
     """All that the checks find, one after the other; first about the server, then about each queue.
 
@@ -36,6 +36,7 @@ async def examine(
         prefix: that of queues that don't say another one.
         queues: those to look at.
         clock: the one here.
+        are_all: these are all queues that there are.
         all_keys: go through all keys, however many there are.
 
     Raises:
@@ -58,7 +59,7 @@ async def examine(
             async for finding in _examine_queue(queue, owners.get(queue.name, ())):
                 yield finding
         if looks:
-            for finding in await _guarded(functools.partial(key_space.check_keys, at, each_prefix, same), None):
+            for finding in await _guarded(functools.partial(key_space.check_keys, at, each_prefix, same, are_all=are_all), None):
                 yield finding
     if not looks:
         text = f"the server holds {_keys_in(facts):,} keys, which were not gone through for keys without owners and vanished schedules"

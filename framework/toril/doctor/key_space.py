@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -32,17 +32,29 @@ class _Keys:
     """The kinds of a job's other keys that there are: `lock`, `logs`…, by its id."""
 
 
-async def check_keys(server: Server, prefix: str, queues: Sequence[Queue[Any, Any]]) -> list[Finding]:
-    """Whether jobs are in no state, and locks and other keys of jobs are without their job. The queues all have this prefix."""
+async def check_keys(server: Server, prefix: str, queues: Sequence[Queue[Any, Any]], *, are_all: bool) -> list[Finding]:
+    """Whether jobs are in no state, and locks and other keys of jobs are without their job. The queues all have this prefix.
+
+    Args:
+        are_all: these are all queues that there are, so that keys of others belong to nobody.
+    """
     by_name = {queue.name: queue for queue in queues}
     keys: defaultdict[str, _Keys] = defaultdict(_Keys)
+    nobodys: Counter[str] = Counter()
     start = len(f"{prefix}:".encode())
     async for page in pages_of_keys(server.commands_of(QueueKeys(prefix, "any")), below(f"{prefix}:")):
         for key in page:
             name, _, rest = id_text(key[start:]).partition(":")
             if name in by_name and rest and rest not in QUEUE_KINDS:
                 _sort_in(keys[name], rest)
-    return [finding for name, found in sorted(keys.items()) for finding in await _check(by_name[name], found)]
+            elif are_all and name not in by_name and rest in QUEUE_KINDS:
+                nobodys[name] += 1
+    findings = [finding for name, found in sorted(keys.items()) for finding in await _check(by_name[name], found)]
+    if nobodys:
+        text = f"lists of queues whose settings (`meta`) are gone, so that nobody sees these queues: {listed(sorted(nobodys))}"
+        fix = "somebody, or an evicting server, has deleted keys. The next job that is added to such a queue makes them anew"
+        findings += Check("keys").warning(text, fix, queues=sorted(nobodys))
+    return findings
 
 
 def _sort_in(keys: _Keys, rest: str) -> None:

@@ -34,6 +34,8 @@ async def check_schedules(queue: Queue[Any, Any], owners: Iterable[str] = ()) ->
                     stopped.append(one.id)
             elif now_ms - one.next_ms > PATIENCE_MS:
                 overdue.append((now_ms - one.next_ms, one.id))
+    paused = {one.id for one in await queue.job_schedulers.list_paused()}
+    there |= paused
     vanished = {owner: sorted(names - there) for owner, names in (await _declared(queue, owners)).items() if names - there}
     say = Check("schedules", queue.name)
     findings: list[Finding] = []
@@ -41,6 +43,9 @@ async def check_schedules(queue: Queue[Any, Any], owners: Iterable[str] = ()) ->
         findings += say.error(f"without a next run, so they never run again: {listed(stopped)}", _FIX, without_next_run=stopped)
     for owner, names in vanished.items():
         findings += say.error(f"declared by {owner}, but not in the server any more: {listed(names)}", _FIX, vanished=names, owner=owner)
+    if paused:
+        fix = f"if nobody knows why any more: toril schedule resume {queue.name} NAME"
+        findings += say.info(f"paused by somebody: {listed(sorted(paused))}", fix, paused=sorted(paused))
     if overdue:
         late = [(name, late_ms) for late_ms, name in sorted(overdue, reverse=True)]
         fix = f"its run waits in this queue like any other job: see what else is said of {queue.name}. A worker needs the role scheduler"

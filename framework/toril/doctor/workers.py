@@ -38,8 +38,8 @@ async def check_handlers(queue: Queue[Any, Any], workforce: Workforce) -> list[F
     told = listed([f"{name!r} ({jobs_word(count)})" for name, count in names.most_common()])
     text = f"no running worker handles {told}; they handle {listed(list(map(repr, workforce.names))) or 'nothing'}"
     fix = (
-        "deploy the version that has the handler, or start its worker with this queue. Until then such a job is put back five times with a "
-        f"growing delay, and then fails: toril job retry {queue.name} --all --name NAME brings it back"
+        "deploy the version that has the handler, or start its worker with this queue. Such a job is put back five times with a pause: "
+        f"toril job promote {queue.name} --all --name NAME brings it at once. Then it fails: toril job retry {queue.name} --all --name NAME"
     )
     return say.error(text, fix, unhandled=dict(names), handled=workforce.names)
 
