@@ -96,14 +96,17 @@ async def test_the_debugger_stands_where_the_handler_failed(cli: Cli, emails: Qu
 async def test_data_that_no_longer_fit_are_told_as_such(cli: Cli, emails: Queue) -> None:
     job = await emails.add("welcome", {"to": "ann@example.com"})
     await job.update_data({"address": "ann@example.com"})
-    line = await cli.error("job", "debug", "emails", job.id, *APP, code=1)
-    assert "welcome" in line
-    assert "to" in line
+    done = await cli("job", "debug", "emails", job.id, *APP, code=1)
+    assert done.out == ""
+    told, line = done.err.splitlines()
+    assert told.startswith(f"running job {job.id} (welcome) of queue emails here")
+    assert line.startswith("error: ")
+    assert "doesn't fit Mail: to" in line
 
 
 async def test_what_can_not_be_debugged_is_told(cli: Cli, emails: Queue) -> None:
     job = await emails.add("invoice", {})
-    assert "no processor handles jobs of this name" in await cli.error("job", "debug", "emails", job.id, *APP, code=2)
+    assert "no processor handles jobs of this name" in (await cli("job", "debug", "emails", job.id, *APP, code=2)).err
     assert "name the application, as in --app" in await cli.error("job", "debug", "emails", job.id, code=2)
     assert "4711" in await cli.error("job", "debug", "emails", "4711", *APP, code=1)
     assert "mials" in await cli.error("job", "debug", "emails", job.id, "--app", "mials:AppModule", code=2)
@@ -111,5 +114,5 @@ async def test_what_can_not_be_debugged_is_told(cli: Cli, emails: Queue) -> None
 
 async def test_a_job_that_kills_its_process_kills_this_one_and_leaves_no_server_behind(cli: Cli, emails: Queue) -> None:
     job = await emails.add("crash")
-    await cli("job", "debug", "emails", job.id, *APP, code=77)
+    assert "running job" in (await cli("job", "debug", "emails", job.id, *APP, code=77)).err
     assert await emails.find_state(job.id) == "waiting"

@@ -58,6 +58,8 @@ def run_debug(common: CommonOptions, queue: str, job_id: str, *, use_debugger: b
     if code != exit_codes.OK:
         return code
     [record] = read
+    out = Output(as_json=common.as_json)
+    out.note(f"running job {job_id} ({record.name}) of queue {queue} here; what its handler does to other systems is real")
     try:
         root = load_module(app)
         configure_logging(level="info", levels={"toril.worker": "critical", "toril.application": "warning"})  # how it ended is told here
@@ -67,7 +69,7 @@ def run_debug(common: CommonOptions, queue: str, job_id: str, *, use_debugger: b
         return exit_codes.INTERRUPTED
     except Exception as error:  # noqa: BLE001 -- the end of the program
         return report(error, show_traceback=common.debug, is_brief=True)
-    _tell(Output(as_json=common.as_json), queue, record, run)
+    _tell(out, queue, record, run)
     if run.error is not None and use_debugger:
         pdb.post_mortem(run.error.__traceback__)
     return exit_codes.OK if run.error is None else exit_codes.FAILED
