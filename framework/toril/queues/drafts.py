@@ -201,6 +201,12 @@ def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int, *, is_letter
     return as_child(job, *draft.parent)
 
 
+def with_id(job: NewJob, job_id: str) -> NewJob:
+    """A job that says no id itself, with this one."""
+    options = cast("dict[str, Any]", from_json(job.opts))
+    return replace(job, job_id=job_id, opts=to_json({**options, "jobId": job_id}, f"the options of job {job.name!r}"))
+
+
 def as_child(job: NewJob, parent_queue: str, parent_id: str) -> NewJob:
     """A job that another one waits for: by the qualified name of its queue, and its id (wire §2.1, §3.1.4)."""
     options = cast("dict[str, Any]", from_json(job.opts))

@@ -80,7 +80,7 @@ local function finish(q, now, id, token, target, result, stack, rule_text, attem
   if not values then return code, why end
   trim_events(q)
   local parent_key, deduplication = values[2], values[3]
-  if parent_key or deduplication then settle(q) end
+  if deduplication or parent_key and target == "failed" then settle(q) end -- a child that is done changes nothing that was read ahead
   if deduplication then release_deduplication(q, id, deduplication, now) end
   if parent_key then
     local parent = call("HGET", key, "parent")

@@ -38,13 +38,18 @@ local PARENT_KINDS = { [""] = "hash", [":dependencies"] = "set", [":processed"] 
 
 -- What would stop a script in the middle of telling a parent of its child: a key and what is wrong with it, or nil.
 local function parent_obstacle(q, parent_key, parent_json)
+  q.sound = q.sound or {} -- looked at once: no script changes what type a key is of
+  local place = parent_key .. (parent_json or "")
+  if q.sound[place] then return end
   for suffix, wanted in pairs(PARENT_KINDS) do
     local problem = wrong_kind(parent_key .. suffix, wanted)
     if problem then return problem end
   end
   local base = place_of_parent(q, parent_key, parent_json)
   local is_open = base == q.base or q.others and q.others[base] -- looked at already
-  if base and not is_open then return damage_of(base) end
+  local problem = base and not is_open and damage_of(base) or nil
+  q.sound[place] = not problem
+  return problem
 end
 
 -- §3.6 TO-WAIT: a released parent goes to wait, by its own delay and priority.
