@@ -129,6 +129,9 @@ CALLS: Final[dict[tuple[type, str], list[Way]]] = {
     (JobSchedulers, "find"): [lambda stage: stage.queue.job_schedulers.find("tick")],
     (JobSchedulers, "follow"): [lambda stage: stage.queue.job_schedulers.follow(stage.job("tick"))],
     (JobSchedulers, "get"): [lambda stage: stage.queue.job_schedulers.get("tick")],
+    (JobSchedulers, "is_paused"): [lambda stage: stage.queue.job_schedulers.is_paused("tick")],
+    (JobSchedulers, "pause"): [lambda stage: stage.queue.job_schedulers.pause("tick")],
+    (JobSchedulers, "resume"): [lambda stage: stage.queue.job_schedulers.resume("tick")],
     (JobSchedulers, "remove"): [lambda stage: stage.queue.job_schedulers.remove("tick")],
     (JobSchedulers, "upsert"): [
         lambda stage: stage.queue.job_schedulers.upsert("tick", ScheduleRule(every="2h")),
