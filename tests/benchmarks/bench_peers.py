@@ -89,6 +89,8 @@ def main() -> None:
             everybody[key].install()
             peers.append(everybody[key])
 
+    everybody["toril"].install()  # it fills the queue also for others
+
     results: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -104,11 +103,12 @@ print("import " + ", ".join(name for name in files if "-" not in name))
 
 async def start(here: Stand, jobs: int) -> Figures:
     """How long the import of all public names takes, `toril --help`, and the start of the example application's worker."""
-    imports = (await _run(sys.executable, "-c", LIST_THIRD_PARTY))[1]
-    nothing, _ = await _run(sys.executable, "-c", "pass")
-    third_party, _ = await _run(sys.executable, "-c", imports)
-    ours, _ = await _run(sys.executable, "-c", "import toril.names")
-    toril = str(Path(sys.executable).with_name("toril"))
+    python = here.peer.command[0]
+    imports = (await _run(python, "-c", LIST_THIRD_PARTY))[1]
+    nothing, _ = await _run(python, "-c", "pass")
+    third_party, _ = await _run(python, "-c", imports)
+    ours, _ = await _run(python, "-c", "import toril.names")
+    toril = str(Path(python).with_name("toril"))
     usage, _ = await _run(toril, "--help")
     return {
         "import_ms": (ours - nothing) * 1e3,

@@ -20,6 +20,8 @@ PROGRAMS: Final = "tests.benchmarks.programs"
 VERSIONS: Final = Path(__file__).with_name("peers.toml")
 DRAWING: Final = "drawing"
 INTEROP: Final = ROOT / "tests" / "interop"
+OURS: Final = ("-c", str(ROOT / "constraints.txt"), "-e", f"{ROOT}[embedded,speed]", "aiosmtpd", "aiosmtplib", "jinja2")
+"""As a user has it, with what the example application needs. Where a web framework is installed, say, others of these import it, too."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Peer:
         settings: given to the program.
         is_python: it is another task queue for Python.
         may_double: how many jobs of a run it may run twice without any fault, as we have seen.
-        requirements: what its environment holds; none: it runs in ours, or isn't Python.
+        requirements: what its environment holds; none: it isn't Python.
     """
 
     key: str
@@ -43,6 +45,15 @@ class Peer:
     is_python: bool = False
     requirements: Sequence[str] = ()
     may_double: int = 0
+
+    @property
+    def python(self) -> Path:
+        """That of its environment."""
+        return CACHE / self.key / "bin" / "python"
+
+    @property
+    def is_ours(self) -> bool:
+        return self.requirements == OURS
 
     def why_missing(self) -> str | None:
         """What it needs and can't be installed by us; None if nothing."""
@@ -56,12 +67,12 @@ class Peer:
             return
         folder = CACHE / self.key
         stamp = folder / "requirements.json"
-        wanted = json.dumps([sys.version, *self.requirements])
+        wanted = json.dumps([sys.version, *self.requirements, *([(ROOT / "pyproject.toml").read_text()] if self.is_ours else [])])
         if stamp.exists() and stamp.read_text() == wanted:
             return
         print(f"installing {' '.join(self.requirements)} into {folder.relative_to(ROOT)}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-qq", "--no-input"]
+        pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install", "-qq", "--no-input"]
         subprocess.run([*pip, *self.requirements], check=True)
         stamp.write_text(wanted)
 
@@ -70,13 +81,11 @@ class Peer:
         if self.key == "node":
             dependencies: dict[str, str] = json.loads((INTEROP / "package.json").read_text())["dependencies"]
             return dependencies["bullmq"]
-        if self.requirements:
-            return self.requirements[0].partition("==")[2]
-        return metadata.version("toril")
+        return metadata.version("toril") if self.is_ours else self.requirements[0].partition("==")[2]
 
 
 def _ours(key: str, title: str, **settings: object) -> Peer:
-    return Peer(key, title, [sys.executable, "-m", f"{PROGRAMS}.toril_program"], settings)
+    return Peer(key, title, [str(CACHE / key / "bin" / "python"), "-m", f"{PROGRAMS}.toril_program"], settings, requirements=OURS)
 
 
 def _other(key: str, title: str, program: str, requirements: list[str], uvloop: bool = False, may_double: int = 0) -> Peer:
