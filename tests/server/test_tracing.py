@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from opentelemetry import trace
 
+from tests.server.traced_functions import where
 from tests.spans import CONSUMER, PRODUCER, Spans, collected
-from toril import FlowProducer, Job, Queue, Worker, WorkerOptions, configure_logging, fixed, flow_job, get_logger, trace_jobs
+from toril import FlowProducer, Job, Queue, Worker, WorkerOptions, configure_logging, fixed, flow_job, get_logger, handler, trace_jobs
 from toril.errors import MissingExtraError, ServerUnreachableError
 from toril.telemetry.hooks import HOOKS
 from toril.testing import FakeClock
@@ -68,6 +69,15 @@ async def test_a_plain_function_in_its_thread_belongs_to_the_attempt(queue: Queu
     await queue.add("n")
     await drain(queue, {"n": handle})
     assert seen == [spans.only("process q").id]
+
+
+async def test_what_runs_in_a_child_process_belongs_to_the_attempt(server: Server, prefix: str, spans: Spans) -> None:
+    async with Queue("q", prefix=prefix, server=server) as queue:  # on the real clock: a process is started
+        job = await queue.add("n")
+        async with Worker(queue, [handler(where, "n", executor="process")]):
+            found = await job.result(timeout="20s")
+    processed = spans.only("process q")
+    assert found == [processed.trace, processed.id]
 
 
 async def test_each_attempt_has_a_span_and_tells_why_it_failed(queue: Queue, spans: Spans) -> None:

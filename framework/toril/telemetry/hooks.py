@@ -140,6 +140,14 @@ class Tracer(Protocol):
         """An attempt begins. Called in a task of its own, whose context from now on is that of the attempt."""
         ...
 
+    def carried(self) -> str | None:
+        """The trace that this code belongs to, as text for another process; None: to none."""
+        ...
+
+    def go_on(self, carried: str) -> None:
+        """From now on let this task belong to the trace that was carried here."""
+        ...
+
     def log_fields(self) -> Mapping[str, object]:
         """By which a line of the log is found in the trace that it belongs to; nothing outside of one."""
         ...

@@ -46,7 +46,7 @@ class OpenTelemetryTracer:
             attributes |= {"bullmq.job.bulk.names": names, "bullmq.job.bulk.count": len(names)}
         name = f"add {queue}.{names[0]}" if operation == "add" else f"{operation} {queue}"
         with self._tracer.start_as_current_span(name, kind=SpanKind.PRODUCER, attributes=attributes) as span:
-            yield _Adding(span)
+            yield _Adding(span, self.carried())
 
     def begun(self, queue: str, job: TracedJob, opts: bytes, worker_id: str) -> _Processing:
         attributes = _attributes(queue, "process", "process") | {
@@ -61,6 +61,14 @@ class OpenTelemetryTracer:
         context.attach(trace.set_span_in_context(span, parent))  # never detached: the context ends with the attempt's task
         return _Processing(span)
 
+    def carried(self) -> str | None:
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+        return json.dumps(carrier) if carrier else None
+
+    def go_on(self, carried: str) -> None:
+        context.attach(_read(carried))  # never detached: the context ends with the task
+
     def log_fields(self) -> Mapping[str, object]:
         found = trace.get_current_span().get_span_context()
         if not found.is_valid:
@@ -71,11 +79,9 @@ class OpenTelemetryTracer:
 class _Adding:
     """An `AddSpan`."""
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, carried: str | None) -> None:
         self._span = span
-        carrier: dict[str, str] = {}
-        propagate.inject(carrier)
-        self._carrier = _CARRIED + json.dumps(json.dumps(carrier)).encode() if carrier else b""
+        self._carrier = b"" if carried is None else _CARRIED + json.dumps(carried).encode()
 
     def carried(self, opts: bytes) -> bytes:
         if not self._carrier or _CARRIED in opts:  # nobody traces, or the job goes on with the trace that it has
@@ -123,13 +129,17 @@ def _carried_by(opts: bytes) -> Context:
 
     Never that of the worker, which has claimed the job while it did something else.
     """
-    carrier: object = None
-    if _CARRIED in opts:
-        try:
-            text: object = json.loads(opts).get("tm")
-            carrier = json.loads(text) if isinstance(text, str) else None
-        except (ValueError, AttributeError, RecursionError):
-            carrier = None
+    if _CARRIED not in opts:
+        return Context()
+    try:
+        return _read(json.loads(opts).get("tm"))
+    except (ValueError, AttributeError, RecursionError):
+        return Context()
+
+
+def _read(carried: object) -> Context:
+    """The context that a text carries. Raises ValueError, RecursionError."""
+    carrier: object = json.loads(carried) if isinstance(carried, str) else None
     if not isinstance(carrier, dict):
         return Context()
     given = cast("dict[str, object]", carrier)

@@ -30,6 +30,7 @@ from toril.errors import (
 )
 from toril.queues.job import Job
 from toril.queues.queue import Queue
+from toril.telemetry.hooks import HOOKS
 from toril.telemetry.logs import chosen_logging, get_logger
 from toril.units import format_ms
 from toril.wire.codec import from_json
@@ -170,7 +171,9 @@ async def _run(child: ChildProcess, handler: Handler, program: ChildProgram, job
     child.jobs_begun += 1
     child.on_progress = progress
     record = record_message(job.record)
-    answer = await child.ask("job", target=program.target, token=job.token, record=record, tells_progress=heard is not None)
+    trace = None if HOOKS.tracer is None else HOOKS.tracer.carried()
+    tells_progress = heard is not None
+    answer = await child.ask("job", target=program.target, token=job.token, record=record, tells_progress=tells_progress, trace=trace)
     child.on_progress = None
     if answer is None:
         raise ChildProcessDiedError(job.id, job.queue_name, child.exit_code or 0)

@@ -25,6 +25,7 @@ from toril.errors import DelayedError, RateLimitError, UnknownJobNameError, Unre
 from toril.queues.job import Job
 from toril.queues.queue import Queue
 from toril.telemetry.context import LOG_CONTEXT
+from toril.telemetry.hooks import HOOKS
 from toril.telemetry.logs import follow_logging, get_logger
 from toril.wire.codec import from_json
 from toril.worker.calling import HandlerCaller
@@ -153,6 +154,8 @@ async def _run_job(pipe: _Pipe, message: Message, served: Served, caller: Handle
         if message["tells_progress"]:
             job.on_progress = lambda job, _value: pipe.send("progress", value=as_text(job.record.progress or b"0"))
         LOG_CONTEXT.set(job)
+        if HOOKS.tracer is not None and message["trace"] is not None:
+            HOOKS.tracer.go_on(message["trace"])
         completed = await caller.run(found, job)
     except BaseException as error:  # noqa: BLE001 -- a handler's error is its outcome, whatever it is
         pipe.send("failed", **_failure(error))
