@@ -10,6 +10,7 @@ All listen on the loopback only, keep an append-only file, and are gone at the e
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import socket
 from asyncio.subprocess import Process
@@ -43,6 +44,14 @@ def free_ports(count: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
+
+
+def documented_rules() -> list[str]:
+    """The rules of the ACL user that docs/reliability.md tells to make."""
+    text = (Path(__file__).parents[1] / "docs/reliability.md").read_text()
+    found = re.search(r"ACL SETUSER toril on >secret \\\n(.*?)\n```", text, re.DOTALL)
+    assert found is not None
+    return found[1].replace("\\\n", " ").split()
 
 
 class OwnServer:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from tests.cli.command import Cli
-from tests.servers import OwnServer, free_ports, one_server
+from tests.servers import OwnServer, documented_rules, free_ports, one_server
 from tests.support import ask, eventually_now
 from toril import Job, JobOptions, Queue, QueueEvents, ScheduleRule, Worker, WorkerOptions
 from toril.clock import SystemClock
@@ -544,3 +544,14 @@ async def test_a_dead_server_is_told_in_one_line(own: OwnServer, tmp_path: Path)
     await own.end(signal.SIGKILL)
     line = await Cli(tmp_path, {"REDIS_URL": own.url}).error("doctor", code=3)
     assert "no server answers" in line
+
+
+async def test_the_documented_permissions_are_enough_for_the_command(own: OwnServer, tmp_path: Path) -> None:
+    async with Server(own.url) as at, Queue("emails", server=at) as queue:
+        await queue.add("welcome")
+        await queue.job_schedulers.upsert("nightly", ScheduleRule(pattern="0 3 * * *"), name="report")
+    await own.ask("ACL", "SETUSER", "limited", "reset", "on", ">s3cret", *documented_rules())
+    cli = Cli(tmp_path, {"REDIS_URL": own.url.replace("//", "//limited:s3cret@")})
+    document = await cli.json("doctor", code=1)
+    assert [one["check"] for one in document["findings"] if one["severity"] in ("error", "warning")] == ["workers"]
+    assert document["server"] == own.url.replace("//", "//limited:***@")

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests.bench import error_of
-from tests.servers import OwnServer, free_ports, one_server
+from tests.servers import OwnServer, documented_rules, free_ports, one_server
 from toril import FlowProducer, Job, JobOptions, Queue, QueueEvents, ScheduleRule, Worker, WorkerOptions, flow_job
 from toril.errors import JobFailedError, ServerRefusedError
 from toril.testing import eventually
@@ -22,14 +22,6 @@ from toril.wire.server_checks import check_server
 ROOT: Final = Path(__file__).parents[2]
 PASSWORD: Final = "hunter2"
 KEYS: Final = QueueKeys("bull", "q")
-
-
-def documented_rules() -> list[str]:
-    """The rules of the ACL user that docs/reliability.md tells to make."""
-    text = (ROOT / "docs/reliability.md").read_text()
-    found = re.search(r"ACL SETUSER toril on >secret \\\n(.*?)\n```", text, re.DOTALL)
-    assert found is not None
-    return found[1].replace("\\\n", " ").split()
 
 
 @pytest.fixture
