@@ -7,7 +7,7 @@ KEYS[2]  base of our own keys
 Returns  what the server's user may not do: each command once, as "hset", or the words of another refusal
 ]]
 local commands = {
-  { "EXISTS" }, { "TYPE" }, { "GET" }, { "SET", "1" }, { "INCR" }, { "PTTL" }, { "PEXPIRE", 1000 }, { "PERSIST" }, { "DEL" }, { "UNLINK" },
+  { "EXISTS" }, { "TYPE" }, { "GET" }, { "MGET" }, { "SET", "1" }, { "INCR" }, { "PTTL" }, { "PEXPIRE", 1000 }, { "PERSIST" }, { "DEL" }, { "UNLINK" },
   { "HSET", "a", "1" }, { "HSETNX", "a", "1" }, { "HGET", "a" }, { "HMGET", "a" }, { "HGETALL" }, { "HEXISTS", "a" }, { "HKEYS" },
   { "HLEN" }, { "HDEL", "a" },
   { "LPUSH", "a" }, { "RPUSH", "b" }, { "LLEN" }, { "RPOP" }, { "LPOS", "a" }, { "LRANGE", 0, -1 }, { "LREM", 0, "b" }, { "LTRIM", 1, 0 },
