@@ -14,7 +14,7 @@ local commands = {
   { "SADD", "a" }, { "SMEMBERS" }, { "SISMEMBER", "a" }, { "SCARD" }, { "SREM", "a" },
   { "ZADD", 1, "a" }, { "ZSCORE", "a" }, { "ZCARD" }, { "ZCOUNT", 0, 1 }, { "ZRANGE", 0, 1 }, { "ZREVRANGE", 0, 1 }, { "ZRANGEBYSCORE", 0, 1 },
   { "ZREVRANGEBYSCORE", 1, 0 }, { "ZREMRANGEBYRANK", 5, 6 }, { "ZREM", "b" }, { "ZPOPMIN" }, { "BZPOPMIN", 1 },
-  { "XADD", "*", "a", "1" }, { "XRANGE", "-", "+" }, { "XREVRANGE", "+", "-" }, { "XTRIM", "MAXLEN", 0 },
+  { "XADD", "*", "a", "1" }, { "XLEN" }, { "XRANGE", "-", "+" }, { "XREVRANGE", "+", "-" }, { "XTRIM", "MAXLEN", 0 },
 }
 
 local denied, seen = {}, {}
