@@ -77,8 +77,9 @@ class OwnServer:
     async def start(self) -> None:
         """Start it with the data that it had, and wait until it answers."""
         words = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
+        environment = await asyncio.to_thread(server_environment)
         self._process = await asyncio.create_subprocess_exec(
-            str(find_binary()), *self._arguments, *words, cwd=self._folder, env=server_environment()
+            str(find_binary()), *self._arguments, *words, cwd=self._folder, env=environment
         )
         await eventually(self._answers, timeout="20s")
 
