@@ -87,8 +87,9 @@ Orders (AppModule, {file}:8)
   └─ stock: Stock (AppModule, {file}:13)
     └─ suppliers: Suppliers (AppModule, {file}:18)
       └─ orders: Orders   <- back to the start
-Break it on one edge: in Suppliers, say, by `orders: Lazy[Orders]` or `orders: Annotated[Orders, forward_ref(lambda: Orders)]`; \
-or move the shared part into a third provider.
+Break it on one edge: in Suppliers, say, by `orders: Lazy[Orders]`, the safer way, read with `.get()` after `__init__`; \
+or by `orders: Annotated[Orders, forward_ref(lambda: Orders)]`, which leaves the uses as they are, but whose attributes are unset while \
+`__init__` runs; or move the shared part into a third provider.
 - module path: AppModule""",
         {"orders: Orders)": "orders: Lazy[Orders])", "str(self.orders)": "str(self.orders.get())", "import module": "import Lazy, module"},
     ),
@@ -100,9 +101,13 @@ or move the shared part into a third provider.
             "reason": "it has lifecycle hooks (on_module_init), which run once for the application",
         },
         """\
-Importer in AppModule ({file}:13) depends on the job scope (Importer -> Audit -> JobLogger -> JobRef), but it has lifecycle hooks \
-(on_module_init), which run once for the application. Make it job-scoped, pass the job as an argument, or inject Lazy[Audit] or ModuleRef \
-and ask for it while a job runs.
+Importer lives as long as the application, JobLogger only as long as one job: Importer in AppModule ({file}:13) depends on the job scope \
+(Importer -> Audit -> JobLogger -> JobRef), but it has lifecycle hooks (on_module_init), which run once for the application.
+- in Importer, ask for `audit: Lazy[Audit]`, and call `self.audit.get()` while a job runs (`await self.audit.resolve()` where making it \
+needs an await).
+- or make Importer job-scoped, so that each job gets its own: write `@injectable(scope=Scope.JOB)` above the class; \
+its hooks then never run.
+- or hand the job, or what you need of it, to the method as an argument.
 - module path: AppModule""",
         {"audit: Audit)": "audit: Lazy[Audit])", "self.audit.log": "self.audit.get().log", "import JobLogger": "import JobLogger, Lazy"},
     ),
@@ -119,6 +124,21 @@ is available in the AppModule context.
             "from toril import": "from typing import Annotated\nfrom toril import Inject,",
         },
     ),
+    "standard_library_class": Broken(
+        UnresolvedDependency,
+        {"consumer": "Prices", "parameters": ("rate: Decimal",)},
+        """\
+can't resolve dependencies of Prices (?) ({file}:10). Please make sure that the argument 'rate: Decimal' at index [0] \
+is available in the AppModule context.
+- Decimal alone doesn't say which value is meant: give the parameter a default or use Annotated[Decimal, Inject("SOME_TOKEN")], \
+and add provide("SOME_TOKEN", use_value=...) to the providers of AppModule.
+- module path: AppModule""",
+        {
+            "rate: Decimal": 'rate: Annotated[Decimal, Inject("RATE")]',
+            "providers=[Prices]": 'providers=[Prices, provide("RATE", use_value=Decimal("1.2"))]',
+            "from toril import module": "from typing import Annotated\nfrom toril import Inject, module, provide",
+        },
+    ),
     "configured_twice": Broken(
         ConflictingModules,
         {
@@ -129,15 +149,16 @@ is available in the AppModule context.
         },
         """\
 QueueModule is imported twice with key 'for_root' and other options (prefix), and one of the two would be ignored:
-  - {file}:8 (module path: AppModule -> OrdersModule -> QueueModule.for_root)
-  - {file}:12 (module path: AppModule -> QueueModule.for_root)
-Configure it once, or give the two different keys.""",
+  - {file}:8: prefix='shop' (module path: AppModule -> OrdersModule -> QueueModule.for_root)
+  - {file}:12: prefix='bull' (module path: AppModule -> QueueModule.for_root)
+Configure it once: remove one of the two, or give both the same options.""",
         {'QueueModule.for_root(prefix="shop"), ': ""},
     ),
     "unregistered_queue": Broken(
         UnregisteredQueueError,
         {"processor": "EmailProcessor", "queue": "e-mails"},
-        "EmailProcessor ({file}:8 in AppModule) processes queue 'e-mails': queue 'e-mails' is not registered; did you mean 'emails'?",
+        "EmailProcessor ({file}:8 in AppModule) processes queue 'e-mails': queue 'e-mails' is not registered; did you mean 'emails'? "
+        "If not, add QueueModule.register_queue('e-mails') to the imports.",
         {'@processor("e-mails")': '@processor("emails")'},
     ),
     "queue_without_a_name": Broken(
@@ -170,8 +191,8 @@ exports SmsNotifier.
         """\
 can't resolve dependencies of OrderService (?) ({file}:21). Please make sure that the argument 'orders: Repository[Order]' at index [0] \
 is available in the AppModule context.
-- Repository[User] is provided, which is another token than Repository[Order]: ask for that, or add Repository[Order] to the providers \
-of AppModule.
+- Repository[User] is provided, which is another token than Repository[Order]: add Repository[Order] to the providers of AppModule, \
+or change the argument to `orders: Repository[User]`.
 - module path: AppModule""",
         {"providers=[Repository[User],": "providers=[Repository[User], Repository[Order],"},
     ),

@@ -45,6 +45,7 @@ from toril.modules.errors import (
     ProcessorOptionsError,
     UnregisteredQueueError,
 )
+from toril.modules.tokens import QueueToken, queue_adviser
 from toril.queues.events import CompletedEvent
 
 if TYPE_CHECKING:
@@ -139,7 +140,9 @@ def test_an_unregistered_queue_is_named_with_what_is_near() -> None:
     error = only(UnregisteredQueueError, Typo)
     assert (error.processor, error.queue) == ("Typo", "imgaes")
     assert error.place.startswith("tests/unit/test_processor_graph.py:")
-    assert str(error) == f"Typo ({error.place}) processes queue 'imgaes': queue 'imgaes' is not registered; did you mean 'images'?"
+    fix = "If not, add QueueModule.register_queue('imgaes') to the imports."
+    told = f"Typo ({error.place}) processes queue 'imgaes': queue 'imgaes' is not registered; did you mean 'images'? {fix}"
+    assert str(error) == told
 
 
 def test_an_unregistered_queue_that_is_near_to_nothing_is_told_how_to_register() -> None:
@@ -148,7 +151,8 @@ def test_an_unregistered_queue_that_is_near_to_nothing_is_told_how_to_register()
         @process()
         async def run(self, job: Job) -> None: ...
 
-    assert "add QueueModule.register_queue('mails') to the imports" in str(only(UnregisteredQueueError, Mails))
+    told = str(only(UnregisteredQueueError, Mails))
+    assert told.endswith("add QueueModule.register_queue('mails') to the imports. Registered so far: 'images'.")
 
 
 def test_a_listener_of_an_unregistered_queue_listens_to_it() -> None:
@@ -157,7 +161,8 @@ def test_a_listener_of_an_unregistered_queue_listens_to_it() -> None:
         async def completed(self, event: CompletedEvent) -> None: ...
 
     error = only(UnregisteredQueueError, Audit)
-    assert str(error).endswith("listens to queue 'imgae': queue 'imgae' is not registered; did you mean 'images'?")
+    fix = "If not, add QueueModule.register_queue('imgae') to the imports."
+    assert str(error).endswith(f"listens to queue 'imgae': queue 'imgae' is not registered; did you mean 'images'? {fix}")
 
 
 def test_a_method_that_handles_and_listens_is_refused_once() -> None:
@@ -213,7 +218,8 @@ def test_injecting_an_unregistered_queue_offers_what_is_near_too() -> None:
 
     error = only(UnresolvedDependency, Service)
     assert error.missing == (0,)
-    assert "queue 'image' is not registered; did you mean 'images'?" in error.hints
+    fix = "If not, add QueueModule.register_queue('image') to the imports."
+    assert f"queue 'image' is not registered; did you mean 'images'? {fix}" in error.hints
 
 
 def test_asking_for_a_queue_without_its_name_is_told_how_to_name_it() -> None:
@@ -226,6 +232,19 @@ def test_asking_for_a_queue_without_its_name_is_told_how_to_name_it() -> None:
     for service in (Service, Typed):
         error = only(UnresolvedDependency, service)
         assert 'queues are injected by name: Annotated[Queue, InjectQueue("images")].' in error.hints
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ((), 'No queue is registered so far. Add QueueModule.register_queue("name") to the imports of a module.'),
+        (("a", "b"), "Registered so far: 'a', 'b'."),
+        (tuple("abcdefghijkl"), "Registered so far: 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j' and 2 more."),
+    ],
+)
+def test_who_asks_for_a_queue_without_its_name_is_told_which_there_are(names: tuple[str, ...], told: str) -> None:
+    tokens = [QueueToken(name) for name in names]
+    assert queue_adviser(Queue, tokens) == f'queues are injected by name: Annotated[Queue, InjectQueue("name")]. {told}'
 
 
 def test_a_queue_registered_again_with_other_options_names_both_places() -> None:
@@ -260,7 +279,10 @@ def test_for_root_and_for_root_async_together_are_refused() -> None:
 
 def test_no_address_with_its_password_gets_into_the_errors() -> None:
     imports = [QueueModule.for_root(url=f"redis://:s3cret@{host}:6379") for host in ("one", "two")]
-    assert "s3cret" not in str(only(ConflictingModules, imports=imports))
+    told = str(only(ConflictingModules, imports=imports))
+    assert "s3cret" not in told
+    assert "url='redis://:***@one:6379'" in told
+    assert "url='redis://:***@two:6379'" in told
 
 
 # ── handlers ──────────────────────────────────────────────────────────────────────────────────────────────────

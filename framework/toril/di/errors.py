@@ -30,8 +30,13 @@ All fields are text, numbers or tuples of them, so that every error can be pickl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from toril.errors import ConfigurationError
+
+_LAZY: Final = "the safer way, read with `.get()` after `__init__`"
+_FORWARD: Final = "which leaves the uses as they are, but whose attributes are unset while `__init__` runs"
+"""The two ways to break a circle of constructors, and what each costs."""
 
 
 class DIError(ConfigurationError):
@@ -69,20 +74,36 @@ class InvalidModule(DIError):
 
 
 class ConflictingModules(DIError):
-    """Two dynamic modules have the same class and key, but not the same options: one of them would be ignored."""
+    """Two dynamic modules have the same class and key, but not the same options: one of them would be ignored.
 
-    def __init__(self, module: str, key: str, first: str, second: str, differing: Sequence[str], paths: tuple[str, str]) -> None:
-        super().__init__(module, key, first, second, differing, paths)
+    Args:
+        first: where the one is written; `second` is where the other is.
+        differing: the names of the options in which they differ.
+        paths: the ways to the two.
+        values: what the two say for these options, as far as it may be shown.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        key: str,
+        first: str,
+        second: str,
+        differing: Sequence[str],
+        paths: tuple[str, str],
+        values: tuple[str, str] = ("", ""),
+    ) -> None:
+        super().__init__(module, key, first, second, differing, paths, values)
         self.module, self.key, self.first, self.second = module, key, first, second
-        self.differing, self.paths = tuple(differing), paths
+        self.differing, self.paths, self.values = tuple(differing), paths, values
 
     def __str__(self) -> str:
+        places = zip((self.first, self.second), self.values, self.paths, strict=True)
+        lines = [f"  - {place}{f': {values}' if values else ''} (module path: {path})\n" for place, values, path in places]
         return (
             f"{self.module} is imported twice with key {self.key} and other options ({' and '.join(self.differing)}), "
-            "and one of the two would be ignored:\n"
-            f"  - {self.first} (module path: {self.paths[0]})\n"
-            f"  - {self.second} (module path: {self.paths[1]})\n"
-            "Configure it once, or give the two different keys."
+            f"and one of the two would be ignored:\n{''.join(lines)}"
+            "Configure it once: remove one of the two, or give both the same options."
         )
 
 
@@ -219,34 +240,42 @@ class CircularDependency(DIError):
         for at in reversed(range(len(self.steps))):
             parameter, wanted = self.parameters[at], self.steps[(at + 1) % len(self.steps)][0]
             if parameter.isidentifier() and not wanted.startswith(("'", '"')):
-                ways = f"`{parameter}: Lazy[{wanted}]` or `{parameter}: Annotated[{wanted}, forward_ref(lambda: {wanted})]`"
-                return f"in {self.steps[at][0]}, say, by {ways}"
-        return "inject Lazy[X], or Annotated[X, forward_ref(lambda: X)]"
+                lazy, forward = f"`{parameter}: Lazy[{wanted}]`", f"`{parameter}: Annotated[{wanted}, forward_ref(lambda: {wanted})]`"
+                return f"in {self.steps[at][0]}, say, by {lazy}, {_LAZY}; or by {forward}, {_FORWARD}"
+        return f"inject Lazy[X], {_LAZY}; or Annotated[X, forward_ref(lambda: X)], {_FORWARD}"
 
 
 class CaptiveDependency(DIError):
     """Something that lives as long as the application depends on something that lives as long as a job.
 
     Args:
-        chain: names from the captor to what is job-scoped.
+        chain: names from the captor to what is job-scoped, and `JobRef` if that asks for the current job.
         reason: why it can't become job-scoped by itself.
+        hints: the ways out, the least change first.
     """
 
-    def __init__(self, captor: str, module: str, chain: Sequence[str], reason: str, place: str = "", path: str = "") -> None:
-        super().__init__(captor, module, chain, reason, place, path)
+    def __init__(
+        self,
+        captor: str,
+        module: str,
+        chain: Sequence[str],
+        reason: str,
+        hints: Sequence[str] = (),
+        place: str = "",
+        path: str = "",
+    ) -> None:
+        super().__init__(captor, module, chain, reason, hints, place, path)
         self.captor, self.module, self.chain, self.reason = captor, module, tuple(chain), reason
-        self.place, self.path = place, path
+        self.hints, self.place, self.path = tuple(hints), place, path
 
     def __str__(self) -> str:
+        made = [name for name in self.chain[1:] if name != "JobRef"]
+        short_lived = f"{made[-1]} only as long as one job" if made else "the current job only as long as it runs"
         return (
-            f"{self.captor} in {self.module}{_at(self.place)} depends on the job scope ({' -> '.join(self.chain)}), but {self.reason}. "
-            f"Make it job-scoped, pass the job as an argument, or inject {self._lazily()} and ask for it while a job runs."
-            f"{_path(self.path)}"
+            f"{self.captor} lives as long as the application, {short_lived}: {self.captor} in {self.module}"
+            f"{_at(self.place)} depends on the job scope ({' -> '.join(self.chain)}), but {self.reason}."
+            f"{_bullets(self.hints)}{_path(self.path)}"
         )
-
-    def _lazily(self) -> str:
-        wanted = self.chain[1] if len(self.chain) > 1 else ""
-        return "Lazy[...] or ModuleRef" if wanted in ("", "JobRef") or wanted.startswith(("'", '"')) else f"Lazy[{wanted}] or ModuleRef"
 
 
 class UnknownOverride(DIError):

@@ -35,7 +35,7 @@ from toril.di.providers import ClassProvider, Scope
 from toril.di.render import Adviser
 from toril.di.scanner import ModuleScanner, Node
 from toril.di.scopes import decide_scopes, job_chain
-from toril.di.tokens import HintingToken, ManyToken, token_name
+from toril.di.tokens import HintingToken, ManyToken, lazily, token_name
 from toril.spelling import near
 
 
@@ -204,9 +204,7 @@ def _why_not_deferrable(target: Binding) -> str | None:
         reason = "its __new__ may need arguments"
     else:
         return None
-    name = token_name(target.token)
-    instead = f"Lazy[{name}]" if isinstance(target.token, type) else f"Annotated[Lazy[...], Inject({name})]"
-    return f"forward_ref can't help with {target.name}: {reason}. Use {instead}."
+    return f"forward_ref can't help with {target.name}: {reason}. Use {lazily(target.token)}."
 
 
 def _parameters_between(steps: Sequence[Binding]) -> list[str]:

@@ -212,7 +212,7 @@ class Linker:
             target = self._find_or_mock(last.node, token)
             if target is None:
                 text = f"use_existing: {token_name(token)}"
-                hints = self._hints.for_missing(token, last.node, alias.token)
+                hints = self._hints.for_missing(token, last.node, alias.token, text)
                 if last is alias:  # each alias reports its own target, not those behind it
                     name = f"alias {token_name(alias.token)}"
                     self.errors.append(UnresolvedDependency(name, last.node.name, (text,), (0,), hints, str(alias.place), last.node.path))
@@ -330,7 +330,8 @@ class Linker:
             elif (many := as_many(dependency.token)) is not None:
                 hints[nothing_under(many, self.by_token.get(many, ()))] = None
             else:
-                hints.update(dict.fromkeys(self._hints.for_missing(dependency.token, binding.node, binding.token)))
+                found = self._hints.for_missing(dependency.token, binding.node, binding.token, dependency.text)
+                hints.update(dict.fromkeys(found))
         self.errors.append(
             UnresolvedDependency(
                 binding.name,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, TypeVar, cast, get_origin
+from types import NoneType
+from typing import Any, Final, TypeVar, cast, get_origin
 
 from toril.calls import explained
 from toril.di.errors import InvalidModule
 from toril.di.places import NOWHERE, Namespace, Place, attach, caller_namespace, caller_place, own_metadata
 from toril.di.tokens import token_name
 from toril.errors import InvalidCallError
+from toril.telemetry.redaction import redact_item
 
 ModuleT = TypeVar("ModuleT", bound=type)
+
+_PLAIN: Final = (str, int, float, NoneType)
+"""What says all in one word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,12 @@ class DynamicModule:
             names = tuple(name for name in lists if _comparable(getattr(self, name)) != _comparable(getattr(other, name)))
         return names if self.is_global == other.is_global else (*names, "is_global")
 
+    def shown_options(self, names: Sequence[str]) -> str:
+        """Those of these options that are plain values, `prefix='shop', workers=2`, without secrets."""
+        given = {**_by_name(self.options), "is_global": self.is_global}
+        shown = {name: redact_item(name, given[name]) for name in names if name in given and isinstance(given[name], _PLAIN)}
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
 
 def _differing(one: object, other: object) -> tuple[str, ...]:
     """What two options contradict each other in, by name where it has one: a field of a dataclass, a keyword that was given."""
@@ -90,6 +101,15 @@ def _differing(one: object, other: object) -> tuple[str, ...]:
         given, again = cast("Mapping[object, object]", one), cast("Mapping[object, object]", other)
         names = tuple(str(key) for key in {**given, **again} if given.get(key) != again.get(key))
     return names or ("options",)
+
+
+def _by_name(options: object) -> Mapping[str, object]:
+    """The options that may be shown: a field of a dataclass can say that it is not."""
+    if is_dataclass(options):
+        return {each.name: getattr(options, each.name) for each in fields(options) if each.repr}
+    if isinstance(options, Mapping):
+        return {str(key): value for key, value in cast("Mapping[object, object]", options).items()}
+    return {}
 
 
 def check_lists(name: str, **lists: object) -> None:

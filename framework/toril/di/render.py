@@ -9,7 +9,7 @@ from typing import Final, get_args, get_origin
 from toril.di.bindings import Binding
 from toril.di.module import is_module
 from toril.di.scanner import Node
-from toril.di.tokens import HintingToken, is_builtin_type, token_name
+from toril.di.tokens import HintingToken, is_builtin_type, is_value_type, token_name
 from toril.spelling import near
 
 Adviser = Callable[[object, Collection[object]], str | None]
@@ -31,11 +31,12 @@ class Hints:
         self._is_exported = is_exported
         self._advisers = advisers
 
-    def for_missing(self, token: object, node: Node, asking: object = None) -> tuple[str, ...]:
+    def for_missing(self, token: object, node: Node, asking: object = None, parameter: str = "") -> tuple[str, ...]:
         """Sentences about a token that `node` can't see, the most likely remedy first.
 
         Args:
             asking: the token of who asks, which can't be what was meant.
+            parameter: how it is asked for, `orders: Repository[Order]`.
         """
         known = self._by_token.keys()
         found: list[str] = []
@@ -46,9 +47,9 @@ class Hints:
         if is_module(token):
             found.append(f"{token_name(token)} is a module; inject one of its exports, or ModuleRef.")
         if is_builtin_type(token):
-            found.append(self._builtin(token))
+            found.append(self._value(token, node))
         else:
-            found.extend(self._relatives(token, node))
+            found.extend(self._relatives(token, node, parameter))
         return tuple(hint for hint in found if hint) or (*self._close(token, asking), self._general(token, node))
 
     def _elsewhere(self, token: object, node: Node) -> Iterable[str]:
@@ -67,15 +68,18 @@ class Hints:
                     f"and {other.name} to the imports of {node.name}."
                 )
 
-    def _builtin(self, token: object) -> str:
+    def _value(self, token: object, node: Node) -> str:
         """With the tokens whose values are of this type, `Token[str]("SENDER")`, where there are a few."""
         name = token_name(token)
+        kind = "is a builtin type, which is no token by itself" if is_builtin_type(token) else "alone doesn't say which value is meant"
         typed = [token_name(other) for other in self._by_token if get_args(getattr(other, "__orig_class__", None)) == (token,)]
         ways = [f"Annotated[{name}, Inject({each})]" for each in typed] if len(typed) <= _A_FEW else []
-        way = " or ".join(ways) or f'Annotated[{name}, Inject("SOME_TOKEN")]'
-        return f"{name} is a builtin type, which is no token by itself: give the parameter a default or use {way}."
+        way = " or ".join(ways) or (
+            f'Annotated[{name}, Inject("SOME_TOKEN")], and add provide("SOME_TOKEN", use_value=...) to the providers of {node.name}'
+        )
+        return f"{name} {kind}: give the parameter a default or use {way}."
 
-    def _relatives(self, token: object, node: Node) -> Iterable[str]:
+    def _relatives(self, token: object, node: Node, parameter: str) -> Iterable[str]:
         name = token_name(token)
         for other in self._by_token:
             if other == token:
@@ -86,7 +90,8 @@ class Hints:
             elif isinstance(token, type) and _is_subclass(other, token):
                 yield f"{other_name}, a subclass of it, is provided: add provide({name}, use_existing={other_name})."
             elif get_origin(other) is not None and get_origin(other) is (get_origin(token) or token):
-                yield f"{other_name} is provided, which is another token than {name}: ask for that, or {_add(token, node)}."
+                change = f"change the argument to `{parameter.partition(': ')[0]}: {other_name}`" if parameter else f"ask for {other_name}"
+                yield f"{other_name} is provided, which is another token than {name}: {_add(token, node)}, or {change}."
 
     def _close(self, token: object, asking: object) -> tuple[str, ...]:
         close = near(token_name(token), (token_name(other) for other in self._by_token if other != asking))
@@ -102,6 +107,8 @@ class Hints:
         return f"another token named {name} is provided; tokens are compared by identity, so import that one instead of making a second."
 
     def _general(self, token: object, node: Node) -> str:
+        if is_value_type(token):
+            return self._value(token, node)
         name = token_name(token)
         return f"no module provides {name}: {_add(token, node)}, or to those of a module that {node.name} imports and that exports {name}."
 

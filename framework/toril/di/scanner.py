@@ -165,7 +165,8 @@ class ModuleScanner:
         if differing:
             second_path = f"{importer.path} -> {second.display_name}" if importer else second.display_name
             places = (str(first.place), str(second.place))
-            error = ConflictingModules(node.module.__name__, repr(first.key), *places, differing, (node.path, second_path))
+            values = (first.shown_options(differing), second.shown_options(differing))
+            error = ConflictingModules(node.module.__name__, repr(first.key), *places, differing, (node.path, second_path), values)
             self._result.errors.append(error)
 
     def _is_usable(self, entry: object, importer: Node | None) -> bool:

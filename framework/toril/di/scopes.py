@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from toril.di.bindings import Binding, EdgeKind
 from toril.di.errors import CaptiveDependency
 from toril.di.lifecycle import hooks_of
-from toril.di.providers import Scope
+from toril.di.providers import ClassProvider, Scope
+from toril.di.tokens import lazily
 
 
 def decide_scopes(bindings: Sequence[Binding], warnings: list[str]) -> Iterator[CaptiveDependency]:
@@ -29,7 +30,8 @@ def decide_scopes(bindings: Sequence[Binding], warnings: list[str]) -> Iterator[
             if reason is not None:
                 node = binding.node
                 chain = _chain(binding, towards)
-                yield CaptiveDependency(binding.name, node.name, chain, reason, str(binding.place), node.path)
+                hints = tuple(_ways_out(binding, towards[binding]))
+                yield CaptiveDependency(binding.name, node.name, chain, reason, hints, str(binding.place), node.path)
                 continue  # what depends on it depends on a singleton, as promised
             binding.scope = Scope.JOB
         for dependant in dependants.get(binding, ()):
@@ -70,6 +72,26 @@ def _why_it_must_stay(binding: Binding) -> str | None:
         hooks = ", ".join(sorted(hooks_of(binding.cls)))
         return f"it has lifecycle hooks ({hooks}), which run once for the application"
     return None
+
+
+def _ways_out(binding: Binding, following: Binding | None) -> Iterator[str]:
+    """What its author can write instead, the least change first."""
+    asking = (edge for edge in binding.edges if not edge.is_lazy)
+    edge = next(edge for edge in asking if (edge.target is following if following is not None else edge.kind is EdgeKind.JOB))
+    name = edge.dependency.name
+    held = f"self.{name}" if isinstance(binding.provider, ClassProvider) else name
+    yield (
+        f"in {binding.name}, ask for `{name}: {lazily(edge.dependency.token)}`, and call `{held}.get()` while a job runs "
+        f"(`await {held}.resolve()` where making it needs an await)."
+    )
+    if not binding.is_module_class:
+        if isinstance(binding.provider, ClassProvider) and binding.provider.scope is None:
+            way = "write `@injectable(scope=Scope.JOB)` above the class"
+        else:
+            way = "write `scope=Scope.JOB` in its `provide(...)`"
+        loss = "; its hooks then never run" if binding.has_hooks else ""
+        yield f"or make {binding.name} job-scoped, so that each job gets its own: {way}{loss}."
+    yield "or hand the job, or what you need of it, to the method as an argument."
 
 
 def _chain(binding: Binding, towards: dict[Binding, Binding | None]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Collection
 from types import GenericAlias, UnionType
 from typing import Annotated, Any, Generic, NewType, Protocol, TypeAlias, TypeVar, Union, cast, get_args, get_origin, runtime_checkable
@@ -159,6 +160,12 @@ def is_builtin_type(token: object) -> bool:
     return token in _BUILTINS or (origin is not None and origin in _BUILTINS)
 
 
+def is_value_type(token: object) -> bool:
+    """Whether it is a builtin type or a class of the standard library (`Decimal`, `Path`), of which there are any number of values."""
+    cls = get_origin(token) or token
+    return is_builtin_type(token) or (isinstance(cls, type) and cls.__module__.partition(".")[0] in sys.stdlib_module_names)
+
+
 def is_token(value: object) -> bool:
     """Whether something can be provided and asked for: a class, also a parametrised one, a NewType, text, what has a `token_name`."""
     if isinstance(value, type | str | NewType):
@@ -201,6 +208,14 @@ def token_name(token: object) -> str:
     if isinstance(name, str):
         return name
     return getattr(token, "__name__", None) or repr(token)
+
+
+def lazily(token: object) -> str:
+    """How messages write the annotation that asks for a token lazily."""
+    if token is JOB_REF:
+        return "Lazy[JobRef]"
+    is_class = isinstance(get_origin(token) or token, type)
+    return f"Lazy[{token_name(token)}]" if is_class else f"Annotated[Lazy[...], Inject({token_name(token)})]"
 
 
 def _is_hashable(value: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from toril.clock import Clock
@@ -12,6 +12,9 @@ from toril.queues.options import QueueOptions
 from toril.queues.queue import Queue
 from toril.spelling import near
 from toril.wire.connection import Server
+
+_A_FEW: Final = 10
+"""As many queues as a message lists."""
 
 
 class QueueToken(Token[Queue[Any, Any]]):
@@ -76,9 +79,10 @@ def queue_hint(name: str, tokens: Collection[object]) -> str | None:
     if name in registered:
         return None
     close = near(name, registered)
+    fix = f"add QueueModule.register_queue({name!r}) to the imports."
     if close:
-        return f"queue {name!r} is not registered; did you mean {' or '.join(repr(other) for other in close)}?"
-    return f"queue {name!r} is not registered: add QueueModule.register_queue({name!r}) to the imports."
+        return f"queue {name!r} is not registered; did you mean {' or '.join(map(repr, close))}? If not, {fix}"
+    return f"queue {name!r} is not registered: {fix} {_registered(registered)}"
 
 
 def queue_adviser(token: object, tokens: Collection[object]) -> str | None:
@@ -86,8 +90,18 @@ def queue_adviser(token: object, tokens: Collection[object]) -> str | None:
     if getattr(token, "__origin__", token) is not Queue:
         return None
     names = [each.token_name for each in tokens if isinstance(each, QueueToken)]
-    name = names[0] if len(names) == 1 else "name"
-    return f'queues are injected by name: Annotated[Queue, InjectQueue("{name}")].'
+    if len(names) == 1:
+        return f'queues are injected by name: Annotated[Queue, InjectQueue("{names[0]}")].'
+    fix = "" if names else ' Add QueueModule.register_queue("name") to the imports of a module.'
+    return f'queues are injected by name: Annotated[Queue, InjectQueue("name")]. {_registered(names)}{fix}'
+
+
+def _registered(names: Sequence[str]) -> str:
+    """A sentence with the queues there are, or the first of them."""
+    if not names:
+        return "No queue is registered so far."
+    more = f" and {len(names) - _A_FEW} more" if len(names) > _A_FEW else ""
+    return f"Registered so far: {', '.join(map(repr, names[:_A_FEW]))}{more}."
 
 
 SERVER: Final = Token[Server]("SERVER")

@@ -39,7 +39,9 @@ def test_a_cycle_is_drawn_from_start_to_start() -> None:
         f"  └─ c2: C2 (AppModule, {places[1]})\n"
         f"    └─ c3: C3 (AppModule, {places[2]})\n"
         "      └─ c1: C1   <- back to the start\n"
-        "Break it on one edge: in C3, say, by `c1: Lazy[C1]` or `c1: Annotated[C1, forward_ref(lambda: C1)]`; "
+        "Break it on one edge: in C3, say, by `c1: Lazy[C1]`, the safer way, read with `.get()` after `__init__`; "
+        "or by `c1: Annotated[C1, forward_ref(lambda: C1)]`, which leaves the uses as they are, but whose attributes are unset while "
+        "`__init__` runs; "
         "or move the shared part into a third provider.\n"
         "- module path: AppModule"
     )
@@ -67,7 +69,8 @@ def test_where_no_edge_is_a_parameter_that_asks_for_a_class_the_way_out_is_told_
     factories = [provide("a", use_factory=same, inject=["b"]), provide("b", use_factory=same, inject=["a"])]
     error = only_error(app(providers=factories), CircularDependency)
     assert error.parameters == ("inject[0]", "inject[0]")
-    assert "Break it on one edge: inject Lazy[X], or Annotated[X, forward_ref(lambda: X)]; or move" in str(error)
+    assert "Break it on one edge: inject Lazy[X], the safer way, read with" in str(error)
+    assert "; or Annotated[X, forward_ref(lambda: X)], which leaves" in str(error)
 
 
 def test_two_separate_cycles_are_two_errors() -> None:

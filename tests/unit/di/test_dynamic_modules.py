@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import pytest
@@ -64,6 +65,26 @@ def test_explicit_options_are_compared_instead_of_the_lists() -> None:
     build_graph(app(imports=[configured({"limit": 1}), configured({"limit": 1})]))
     error = only_error(app(imports=[configured({"limit": 1}), configured({"limit": 2})]), ConflictingModules)
     assert error.differing == ("limit",)
+
+
+def test_values_that_differ_are_shown_if_they_are_short_and_no_secrets() -> None:
+    @dataclass(frozen=True)
+    class Options:
+        url: str
+        port: int
+        pin: str
+        hidden: str = field(repr=False)
+        hosts: tuple[str, ...] = ()
+
+    def configured(options: object) -> DynamicModule:
+        return DynamicModule(LimitModule, key="k", options=options)
+
+    one, two = Options("redis://:s3cret@a", 1, "1234", "x", ("a",)), Options("redis://:s3cret@b", 2, "5678", "y", ("b",))
+    error = only_error(app(imports=[configured(one), configured(two)]), ConflictingModules)
+    assert error.differing == ("url", "port", "pin", "hidden", "hosts")
+    assert error.values == ("url='redis://:***@a', port=1, pin='***'", "url='redis://:***@b', port=2, pin='***'")
+    error = only_error(app(imports=[configured({"a": 1, "b": None}), configured({"b": 2})]), ConflictingModules)
+    assert error.values == ("a=1, b=None", "b=2")
 
 
 def test_imports_with_keys_are_compared_by_their_keys() -> None:

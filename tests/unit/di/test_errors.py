@@ -85,7 +85,7 @@ def test_row_21_every_problem_of_a_graph_is_reported_at_once_before_anything_is_
         "     - no module provides Queue: add Queue to the providers of OrdersModule, or to those of a module that OrdersModule "
         "imports and that exports Queue.\n"
         "     - str is a builtin type, which is no token by itself: give the parameter a default "
-        'or use Annotated[str, Inject("SOME_TOKEN")].\n'
+        'or use Annotated[str, Inject("SOME_TOKEN")], and add provide("SOME_TOKEN", use_value=...) to the providers of OrdersModule.\n'
         "     - module path: AppModule -> OrdersModule"
     ) in text
     assert isinstance(caught.value, ConfigurationError)
@@ -167,7 +167,8 @@ def test_a_typed_token_is_offered_for_a_builtin_type_where_there_are_a_few() -> 
         return error.hints[0].partition(" or use ")[2]
 
     assert hint(*tokens[:2]) == "Annotated[str, Inject(T0)] or Annotated[str, Inject(T1)]."
-    assert hint(*tokens) == hint() == 'Annotated[str, Inject("SOME_TOKEN")].'
+    new = 'Annotated[str, Inject("SOME_TOKEN")], and add provide("SOME_TOKEN", use_value=...) to the providers of AppModule.'
+    assert hint(*tokens) == hint() == new
 
 
 def test_the_asking_class_and_the_alias_itself_are_never_what_was_meant() -> None:
@@ -207,11 +208,11 @@ TEXTS: dict[DIError, str] = {
     InvalidModule("X", "it is no module", "Decorate it.", "A -> B", "a.py:1"): """\
 X (a.py:1): it is no module. Decorate it.
 - module path: A -> B""",
-    ConflictingModules("M", "'k'", "a.py:1", "b.py:2", ["url", "prefix"], ("A", "A -> B")): """\
+    ConflictingModules("M", "'k'", "a.py:1", "b.py:2", ["url", "prefix"], ("A", "A -> B"), ("prefix='x'", "")): """\
 M is imported twice with key 'k' and other options (url and prefix), and one of the two would be ignored:
-  - a.py:1 (module path: A)
+  - a.py:1: prefix='x' (module path: A)
   - b.py:2 (module path: A -> B)
-Configure it once, or give the two different keys.""",
+Configure it once: remove one of the two, or give both the same options.""",
     InvalidProvider("P", "M", "it is None", "Leave it out.", "a.py:1", "A -> M"): """\
 provider P in M (a.py:1): it is None. Leave it out.
 - module path: A -> M""",
@@ -234,13 +235,15 @@ circular dependency:
 'a' (M, a.py:1)
   └─ b: B (M, b.py:2)
     └─ inject[0]: 'a'   <- back to the start
-Break it on one edge: in 'a', say, by `b: Lazy[B]` or `b: Annotated[B, forward_ref(lambda: B)]`; \
+Break it on one edge: in 'a', say, by `b: Lazy[B]`, the safer way, read with `.get()` after `__init__`; \
+or by `b: Annotated[B, forward_ref(lambda: B)]`, which leaves the uses as they are, but whose attributes are unset while `__init__` runs; \
 or move the shared part into a third provider.
 More is known.
 - module path: A -> M""",
-    CaptiveDependency("A", "M", ["A", "JobRef"], "it is declared singleton", "a.py:1", "A -> M"): """\
-A in M (a.py:1) depends on the job scope (A -> JobRef), but it is declared singleton. Make it job-scoped, pass the job as an argument, \
-or inject Lazy[...] or ModuleRef and ask for it while a job runs.
+    CaptiveDependency("A", "M", ["A", "JobRef"], "it is declared singleton", ["ask for it lazily."], "a.py:1", "A -> M"): """\
+A lives as long as the application, the current job only as long as it runs: A in M (a.py:1) depends on the job scope (A -> JobRef), \
+but it is declared singleton.
+- ask for it lazily.
 - module path: A -> M""",
     UnknownOverride(
         "X", "module", ["Y", "Z"]

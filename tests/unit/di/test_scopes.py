@@ -96,8 +96,8 @@ def test_row_11_a_promised_singleton_that_needs_the_job_is_captive() -> None:
     error = only_error(app(providers=[JobLog, Bubbles, Strict]), CaptiveDependency)
     assert (error.captor, error.module, error.chain) == ("Strict", "AppModule", ("Strict", "Bubbles", "JobLog", "JobRef"))
     assert error.reason == "it is declared singleton"
-    assert "Strict in AppModule" in str(error)
-    assert "(Strict -> Bubbles -> JobLog -> JobRef), but it is declared singleton. Make it job-scoped" in str(error)
+    assert str(error).startswith("Strict lives as long as the application, JobLog only as long as one job: Strict in AppModule")
+    assert "(Strict -> Bubbles -> JobLog -> JobRef), but it is declared singleton.\n- in Strict, ask for `bubbles: Lazy[Bub" in str(error)
 
 
 def test_row_11_a_singleton_with_hooks_that_needs_the_job_is_captive() -> None:
@@ -110,7 +110,27 @@ def test_row_11_a_modules_class_that_needs_the_job_is_captive() -> None:
     class Root:
         def __init__(self, log: JobLog) -> None: ...
 
-    assert only_error(Root, CaptiveDependency).reason == "it is a module's class, which is created once"
+    error = only_error(Root, CaptiveDependency)
+    assert error.reason == "it is a module's class, which is created once"
+    assert not any("scope=Scope.JOB" in hint for hint in error.hints), "a module's class can't be anything else"
+
+
+def test_a_captive_factory_and_who_asks_for_the_job_itself_are_told_how_to_write_it() -> None:
+    @injectable(scope=Scope.SINGLETON)
+    class Asks:
+        def __init__(self, job: JobRef) -> None: ...
+
+    def make(log: Annotated[object, Inject("log")]) -> object:
+        return log
+
+    made = [provide("log", use_factory=make, inject=[JobLog]), provide("made", use_factory=make, scope=Scope.SINGLETON)]
+    asks, factory = errors_of(app(providers=[JobLog, Asks, *made]))
+    assert isinstance(asks, CaptiveDependency)
+    assert isinstance(factory, CaptiveDependency)
+    assert str(asks).startswith("Asks lives as long as the application, the current job only as long as it runs: Asks in AppModule")
+    assert asks.hints[0].startswith("in Asks, ask for `job: Lazy[JobRef]`, and call `self.job.get()` while a job runs")
+    assert factory.hints[0].startswith("in 'made', ask for `log: Annotated[Lazy[...], Inject('log')]`, and call `log.get()` while")
+    assert factory.hints[1].endswith("so that each job gets its own: write `scope=Scope.JOB` in its `provide(...)`.")
 
 
 def test_who_depends_on_a_captive_singleton_is_not_reported_as_well() -> None:

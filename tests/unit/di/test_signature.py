@@ -124,7 +124,8 @@ def test_a_builtin_type_is_no_token() -> None:
     error = only_error(app(providers=[Uses]), UnresolvedDependency)
     assert error.missing == (0, 1)
     assert error.hints[0] == (
-        'str is a builtin type, which is no token by itself: give the parameter a default or use Annotated[str, Inject("SOME_TOKEN")].'
+        'str is a builtin type, which is no token by itself: give the parameter a default or use Annotated[str, Inject("SOME_TOKEN")], '
+        'and add provide("SOME_TOKEN", use_value=...) to the providers of AppModule.'
     )
 
 
