@@ -74,6 +74,8 @@ async def test_limits_are_shown_set_and_taken_away(cli: Cli, emails: Queue) -> N
     assert "10 in 1s, over all workers" in out
     assert await emails.get_global_concurrency() == 3
     await emails.rate_limit("1h")
+    assert "notice within 30 s" in (await cli("queue", "limits", "emails", "--rate", "5/1s")).err
+    assert (await cli("queue", "limits", "emails", "--concurrency", "3")).err == ""
     document = await cli.json("queue", "limits", "emails", "--concurrency", "none", "--rate", "none", "--reset")
     assert document == {"queue": "emails", "limits": {"concurrency": None, "rate": None, "limited_for_ms": 0}}
     assert "write a whole number, or none" in await cli.error("queue", "limits", "emails", "--concurrency", "lots", code=2)

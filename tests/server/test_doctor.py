@@ -212,7 +212,8 @@ async def test_workers_that_do_not_claim_are_told(queue: Queue, later: Queue) ->
         waiting = await standstill.read_waiting(later)
         only(await workers.check_claiming(later, waiting, there), OK)  # the pause tells enough
         await raw(queue, "HDEL", queue.keys.meta, "paused")  # without ringing
-        only(await workers.check_claiming(later, waiting, there), WARNING, "w-1", "1 job waits")
+        found = only(await workers.check_claiming(later, waiting, there), WARNING, "w-1", "1 job waits")
+        assert "if a rate limit was lifted just now, nothing" in (found.fix or "")  # such workers sleep, and are well
 
 
 async def test_names_that_no_running_worker_handles_are_told(queue: Queue, server: Server) -> None:

@@ -106,6 +106,8 @@ async def set_limits(session: Session, name: str, concurrency: str | None, rate:
         await queue.set_global_rate_limit(int(most), duration)
     if reset:
         await queue.remove_rate_limit_key()
+    if reset or rate is not None:
+        session.out.note("workers that the rate limit has put to sleep notice within 30 s")
     limits = await limits_of(queue)
     words = [(title, text or "none") for title, text in limit_words(limits)]
     session.out.answer({"queue": name, "limits": limits}, fields_table((("queue", name), *words)))

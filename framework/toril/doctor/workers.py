@@ -85,5 +85,8 @@ async def check_claiming(queue: Queue[Any, Any], waiting: Waiting, workforce: Wo
         [f"{one.name or one.address} (silent for {span_text(int(one.fields.get('idle', 0)) * 1_000)})" for one in workforce.clients]
     )
     text = f"workers are connected, {jobs_word(waiting.active)} running, and yet {waiting}: {told}"
-    fix = "look at their logs (a blocked event loop? a server that refuses?), and restart them: running jobs are put back"
+    fix = (  # of a limit that was lifted nothing is left to see, and who sleeps it out is as silent as who hangs
+        "if a rate limit was lifted just now, nothing: workers that met it look again within 30 s. If this still stands a minute later, "
+        "look at their logs (a blocked event loop? a server that refuses?), and restart them: running jobs are put back"
+    )
     return say.warning(text, fix, **facts)
