@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +27,13 @@ class Held:
         self.running.set()
         await self.may_end.wait()
 
+    async def stay(self, job: Job) -> None:
+        """Like `hold`, but don't end when told to."""
+        self.running.set()
+        with suppress(asyncio.CancelledError):
+            await self.may_end.wait()
+        await self.may_end.wait()
+
     async def fail(self, job: Job) -> None:
         raise ValueError("mailbox full")
 
@@ -32,7 +41,7 @@ class Held:
         raise UnrecoverableError("no such user")
 
     def worker(self, queue: Queue, *, concurrency: int = 1) -> Worker:
-        handlers = [handler(self.hold, "hold"), handler(self.fail, "fail"), handler(self.give_up, "give-up")]
+        handlers = [handler(self.hold, "hold"), handler(self.stay, "stay"), handler(self.fail, "fail"), handler(self.give_up, "give-up")]
         return Worker(queue, handlers, WorkerOptions(name="w1", concurrency=concurrency))
 
 
@@ -79,7 +88,7 @@ async def test_a_job_whose_workers_do_not_handle_its_name_or_are_busy(cli: Cli, 
         found = await explained(cli, unknown)
         assert list(found) == ["paused", "no_handler", "waits"]
         text = found["no_handler"]["text"]
-        assert text == "no connected worker (1) has a handler for jobs named 'welcome'; handled are fail, give-up, hold"
+        assert text == "no connected worker (1) has a handler for jobs named 'welcome'; handled are fail, give-up, hold, stay"
         await emails.remove(unknown.id)
         running = await emails.add("hold", {})
         await emails.resume()
@@ -93,6 +102,26 @@ async def test_a_job_whose_workers_do_not_handle_its_name_or_are_busy(cli: Cli, 
         assert list(found) == ["running"]
         assert "process " in found["running"]["text"]
         assert "(worker w1)" in found["running"]["text"]
+        held.may_end.set()
+
+
+async def test_a_running_job_that_is_cancelled_or_blocked_has_not_ended_yet(
+    cli: Cli, emails: Queue, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toril.worker.presence.REFRESH_S", 3_600)  # or it would note again that nothing is blocked
+    job = await emails.add("stay", {})
+    waiting = await emails.add("stay", {}, delay="1h")
+    async with held.worker(emails) as worker:
+        await held.running.wait()
+        out = (await cli("job", "cancel", "emails", job.id, waiting.id, "--yes")).out
+        assert out == "1 job cancelled, 1 job told to stop; it has not ended yet\n"
+        assert list(await explained(cli, job)) == ["running", "cancelling"]
+        [manifest] = await emails.get_worker_manifests()
+        blocked = replace(manifest, blocked_ms=70_000)  # as its lock keeper notes it
+        await emails.server.commands.call("HSET", emails.keys.workers, worker.id, blocked.text().decode())
+        found = await explained(cli, job)
+        assert list(found) == ["running", "blocked", "cancelling"]
+        assert "blocked for 1m10s or longer" in found["blocked"]["text"]
         held.may_end.set()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from toril.cli import exit_codes
@@ -47,6 +47,8 @@ class Action:
     """Somebody is asked, also about jobs that were named."""
     do: Callable[[Job[Any, Any], JobState], Awaitable[str | None]]
     """Does it; returns why it could not be done, or None."""
+    told: list[str] = field(default_factory=list[str])
+    """Ids of jobs that run, and will be done: `do` has only told their workers, and puts them here."""
 
 
 def retrying(*, reset_attempts: bool) -> Action:
@@ -62,10 +64,13 @@ def retrying(*, reset_attempts: bool) -> Action:
 def cancelling(reason: str) -> Action:
     """Cancel them."""
 
-    async def cancel(job: Job[Any, Any], _state: JobState) -> None:
-        await job.cancel(reason)
+    told: list[str] = []
 
-    return Action(name="cancel", done="cancelled", states=(*PENDING_STATES, "active"), is_destructive=True, do=cancel)
+    async def cancel(job: Job[Any, Any], _state: JobState) -> None:
+        if await job.cancel(reason) == "active":
+            told.append(job.id)
+
+    return Action(name="cancel", done="cancelled", states=(*PENDING_STATES, "active"), is_destructive=True, do=cancel, told=told)
 
 
 async def _promote(job: Job[Any, Any], _state: JobState) -> None:
@@ -195,7 +200,6 @@ class Bulk:
             session.out.note(f"{self.action.noun} {each['id']} is not {self.action.done}: {each['reason']}")
         if len(skipped) > SKIPPED_SHOWN:
             session.out.note(f"and {len(skipped) - SKIPPED_SHOWN:,} more")
-        words = f"{self._count(matched)} would be {self.action.done}" if self.dry_run else f"{self._count(done)} {self.action.done}"
         session.out.answer(
             {
                 "action": self.action.name,
@@ -205,8 +209,15 @@ class Bulk:
                 "skipped": skipped,
                 "is_dry_run": self.dry_run,
             },
-            words,
+            f"{self._count(matched)} would be {self.action.done}" if self.dry_run else self._done_words(done),
         )
+
+    def _done_words(self, done: int) -> str:
+        told = len(self.action.told)
+        if not told:
+            return f"{self._count(done)} {self.action.done}"
+        at_once = f"{self._count(done - told)} {self.action.done}, " if done > told else ""
+        return f"{at_once}{self._count(told)} told to stop; {'it has' if told == 1 else 'they have'} not ended yet"
 
     def _count(self, count: int) -> str:
         return f"{count:,} {self.action.noun}{'' if count == 1 else 's'}"

@@ -218,6 +218,9 @@ def _about_running(facts: Facts) -> Iterator[Finding]:
         holder = next((one for one in facts.manifests if token.startswith(f"{one.id}:")), None)
         where = _by(job.processed_by) if holder is None else f" on {holder.host}, process {holder.pid} (worker {holder.name or holder.id})"
         yield Finding("running", f"it runs{where}{ran}; its lock is renewed, and holds for another {span_text(left_ms)}")
+        if holder is not None and holder.blocked_ms:
+            text = f"the event loop of that process has been blocked for {span_text(holder.blocked_ms)} or longer, by this job or another"
+            yield Finding("blocked", text, f"toril doctor {facts.queue.name}")
     if facts.cancellation is not None:
         yield Finding("cancelling", f"its worker was told to cancel it ({facts.cancellation}), and has not ended it yet")
     if job.stalled_count:
