@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,10 @@ MINUTE_MS: Final = 60_000
 OK, INFO, WARNING, ERROR = Severity
 NOBODY: Final = Workforce((), ())
 NOBODY_TOLD: Final = Workforce([], [])
+HOST_1: Final = WorkerManifest(
+    id="w", name="host-1", host="host", pid=1, version="", handlers=[], handles_all=True, concurrency=5,
+    started_at_ms=0, seen_at_ms=0, clock_off_ms=0, blocked_ms=0,
+)  # fmt: skip
 
 
 class OffClock(SystemClock):
@@ -237,10 +242,7 @@ async def test_names_that_no_running_worker_handles_are_told(queue: Queue, serve
 
 
 async def test_what_a_killed_worker_has_told_counts_no_more(queue: Queue) -> None:
-    there = WorkerManifest(
-        id="w", name="host 1", host="host", pid=1, version="", handlers=[], handles_all=True, concurrency=5,
-        started_at_ms=0, seen_at_ms=SystemClock().now_ms(), clock_off_ms=0, blocked_ms=9_000,
-    )  # fmt: skip
+    there = replace(HOST_1, name="host 1", seen_at_ms=SystemClock().now_ms(), blocked_ms=9_000)
     await raw(queue, "HSET", queue.keys.workers, "w", there.text().decode())
     assert await read_workforce(queue) == NOBODY_TOLD
     connection = queue.server.connection(queue.keys, queue.keys.client_name("host 1"))
@@ -317,9 +319,14 @@ async def test_active_jobs_without_a_lock_are_told(queue: Queue) -> None:
 
 async def test_jobs_that_run_for_long_are_told(queue: Queue, later: Queue) -> None:
     job = await claimed(queue)
-    only(await jobs.check_running(queue), OK)
-    found = only(await jobs.check_running(later), INFO, "1 job running for more than 10m", "'render' for 1h on host-1")
+    only(await jobs.check_running(queue, NOBODY), OK)
+    found = only(await jobs.check_running(later, NOBODY), INFO, "1 job running for more than 10m", "'render' for 1h on host-1")
     assert found.facts["jobs"][0]["id"] == job.id
+    blocked = Workforce((), [replace(HOST_1, blocked_ms=9_000)])
+    only(await jobs.check_running(later, blocked), OK)  # it would hear no cancelling, and is told as blocked
+    assert f"toril job rm emails {job.id}, or" in (only(await workers.check_blocked(later, blocked), ERROR).fix or "")
+    await raw(queue, "DEL", queue.keys.lock(job.id))
+    only(await jobs.check_running(later, NOBODY), OK)  # nobody runs it
 
 
 async def test_a_job_that_kills_its_workers_is_told(queue: Queue, server: Server) -> None:

@@ -83,7 +83,7 @@ async def _examine_queue(queue: Queue[Any, Any], owners: Sequence[str]) -> Async
         lambda: workers.check_handlers(queue, workforce),
         lambda: workers.check_blocked(queue, workforce),
         lambda: workers.check_claiming(queue, waiting, workforce),
-        lambda: jobs.check_running(queue),
+        lambda: jobs.check_running(queue, workforce),
         lambda: jobs.check_locks(queue, workforce),
         lambda: jobs.check_poison(queue),
         lambda: jobs.check_dead_letters(queue),

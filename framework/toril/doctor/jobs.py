@@ -27,9 +27,7 @@ LETTERS_LOOKED_AT: Final = 500
 async def check_locks(queue: Queue[Any, Any], workforce: Workforce) -> list[Finding]:
     """Whether each active job has a worker that holds its lock."""
     say = Check("locks", queue.name)
-    unlocked: list[str] = []
-    async for ids in _pages(queue, "active"):
-        unlocked += await queue.commands.unlocked(ids)
+    unlocked = [job_id async for ids in _pages(queue, "active") for job_id in await queue.commands.unlocked(ids)]
     # One that has just ended was unlocked in the same moment in which it left the list, so a second look tells.
     still = [job_id for job_id in unlocked if await queue.find_state(job_id) == "active"]
     still = await queue.commands.unlocked(still) if still else []
@@ -42,14 +40,16 @@ async def check_locks(queue: Queue[Any, Any], workforce: Workforce) -> list[Find
     return say.warning(text, fix, jobs=still[:PAGE])
 
 
-async def check_running(queue: Queue[Any, Any]) -> list[Finding]:
-    """Whether jobs run for very long."""
+async def check_running(queue: Queue[Any, Any], workforce: Workforce) -> list[Finding]:
+    """Whether jobs run for very long, of those that have a worker which hears when it is told to stop: others are told elsewhere."""
     say, now_ms = Check("running", queue.name), queue.clock.now_ms()
+    deaf = {one.name for one in workforce.manifests if one.blocked_ms and one.name is not None}
     long: list[tuple[int, Job[Any, Any]]] = []
     async for ids in _pages(queue, "active"):
-        for record in await queue.commands.find_jobs(ids):
+        unlocked = set(await queue.commands.unlocked(ids))
+        for record in await queue.commands.find_jobs([job_id for job_id in ids if job_id not in unlocked]):
             for_ms = 0 if record is None or record.processed_at_ms is None else now_ms - record.processed_at_ms
-            if record is not None and for_ms > LONG_MS:
+            if record is not None and for_ms > LONG_MS and record.processed_by not in deaf:
                 long.append((for_ms, Job(queue, record)))
     if not long:
         return say.ok("no job runs for very long")

@@ -38,8 +38,9 @@ async def check_handlers(queue: Queue[Any, Any], workforce: Workforce) -> list[F
     told = listed([f"{name!r} ({jobs_word(count)})" for name, count in names.most_common()])
     text = f"no running worker handles {told}; they handle {listed(list(map(repr, workforce.names))) or 'nothing'}"
     fix = (
-        "deploy the version that has the handler, or start its worker with this queue. Such a job is put back five times with a pause: "
-        f"toril job promote {queue.name} --all --name NAME brings it at once. Then it fails: toril job retry {queue.name} --all --name NAME"
+        "first deploy the version that has the handler, or start its worker with this queue. Jobs that were put back until then: "
+        f"toril job promote {queue.name} --all --name NAME. Those that have failed, after five such pauses: "
+        f"toril job retry {queue.name} --all --name NAME"
     )
     return say.error(text, fix, unhandled=dict(names), handled=workforce.names)
 
@@ -62,9 +63,11 @@ async def check_blocked(queue: Queue[Any, Any], workforce: Workforce) -> list[Fi
             f"a handler{runs} has been blocking the event loop of process {one.pid} on {one.host} for {span_text(one.blocked_ms)} "
             "or longer, so nothing else runs there"
         )
+        which = jobs[0].id if len(jobs) == 1 else "ID"
         fix = (
             f"the worker's log names the handler with its stack. kill {one.pid}, and kill -9 if it doesn't end: its jobs run again "
-            "elsewhere. Then make that handler a plain def, or await in it"
+            f"elsewhere. Then toril job rm {queue.name} {which}, or the job blocks the next worker, too; and make that handler a "
+            "plain def, or await in it"
         )
         facts = {"worker": one.name, "host": one.host, "pid": one.pid, "blocked_ms": one.blocked_ms, "jobs": [job.id for job in jobs]}
         findings += say.error(text, fix, **facts)
