@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ pytestmark = pytest.mark.blocks_the_loop
 
 APPLICATION: Final = """
 import os
+import signal
 from typing import Annotated
 from pydantic import BaseModel
 from toril import InjectQueue, Job, Queue, QueueModule, QueueOptions, module, process, processor
@@ -38,6 +41,8 @@ class Emails:
 
     @process("crash")
     async def crash(self, job: Job) -> None:
+        if job.data == "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
         os._exit(77)
 
 @module(imports=[QueueModule.register_queue(QueueOptions("emails", prefix="PREFIX"))], providers=[Emails])
@@ -116,3 +121,10 @@ async def test_a_job_that_kills_its_process_kills_this_one_and_leaves_no_server_
     job = await emails.add("crash")
     assert "running job" in (await cli("job", "debug", "emails", job.id, *APP, code=77)).err
     assert await emails.find_state(job.id) == "waiting"
+
+
+async def test_a_crash_in_c_tells_its_signal_and_the_line_of_the_handler(cli: Cli, emails: Queue) -> None:
+    job = await emails.add("crash", "segfault")
+    err = (await cli("job", "debug", "emails", job.id, *APP, code=-signal.SIGSEGV)).err
+    assert "Fatal Python error: Segmentation fault" in err
+    assert re.search(r'mails\.py", line \d+ in crash', err)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ async def poison_job(stage: Stage) -> None:
 
         for _ in range(2):
             worker = await stage.start_worker("--queues", "images", "--roles", "worker")
-            assert await worker.wait() == 139
+            assert await worker.wait() == -signal.SIGSEGV
         await stage.start_worker("--queues", "images", "--roles", "worker")
         await eventually(is_given_up, timeout="20s")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import pdb  # noqa: T100 -- what --pdb asks for
 import sys
@@ -59,6 +60,7 @@ def run_debug(common: CommonOptions, queue: str, job_id: str, *, use_debugger: b
         return code
     [record] = read
     out = Output(as_json=common.as_json)
+    faulthandler.enable()  # a crash in C tells its signal and the handler's line, before it ends this process
     out.note(f"running job {job_id} ({record.name}) of queue {queue} here; what its handler does to other systems is real")
     try:
         root = load_module(app)
