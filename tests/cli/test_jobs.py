@@ -166,6 +166,21 @@ async def test_jobs_that_are_named_are_retried_promoted_cancelled_and_removed(cl
     assert await emails.find_job(late.id) is None
 
 
+async def test_promoting_warns_of_names_that_nobody_handles(cli: Cli, emails: Queue) -> None:
+    await emails.pause()  # or the worker would put it back meanwhile
+
+    async def promoted(name: str) -> str:
+        job = await emails.add(name, delay="1h")
+        done = await cli("job", "promote", "emails", job.id)
+        assert (done.out, await job.get_state()) == ("1 job promoted\n", "waiting")
+        return done.err
+
+    async with Worker(emails, {"send": handle}):
+        assert await promoted("send") == ""
+        assert (await promoted("sned")).startswith("warning: no connected worker handles 'sned': ")
+    assert await promoted("sned") == ""  # where no worker is, nobody knows
+
+
 async def test_all_that_a_filter_finds_is_retried(cli: Cli, emails: Queue) -> None:
     await run_all(emails, *({"error": "refused" if number % 2 else "full", "n": number} for number in range(120)))
     await emails.pause()

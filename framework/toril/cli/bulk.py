@@ -17,6 +17,7 @@ from toril.cli.confirming import confirm
 from toril.cli.errors import UsageError
 from toril.cli.selecting import Selection, selection_of
 from toril.cli.session import Session
+from toril.doctor.workforce import read_workforce
 from toril.errors import JobError
 from toril.queues.job import Job
 from toril.queues.queue import Queue
@@ -47,6 +48,8 @@ class Action:
     """Somebody is asked, also about jobs that were named."""
     do: Callable[[Job[Any, Any], JobState], Awaitable[str | None]]
     """Does it; returns why it could not be done, or None."""
+    remark: Callable[[Queue[Any, Any]], Awaitable[str | None]] | None = None
+    """What to say about the jobs to which it was done; None: nothing."""
     told: list[str] = field(default_factory=list[str])
     """Ids of jobs that run, and will be done: `do` has only told their workers, and puts them here."""
 
@@ -73,15 +76,31 @@ def cancelling(reason: str) -> Action:
     return Action(name="cancel", done="cancelled", states=(*PENDING_STATES, "active"), is_destructive=True, do=cancel, told=told)
 
 
-async def _promote(job: Job[Any, Any], _state: JobState) -> None:
-    await job.promote()
+def promoting() -> Action:
+    """Let them run now."""
+    names: set[str] = set()
+
+    async def promote(job: Job[Any, Any], _state: JobState) -> None:
+        await job.promote()
+        names.add(job.name)
+
+    async def remark(queue: Queue[Any, Any]) -> str | None:
+        workforce = await read_workforce(queue)
+        unhandled = sorted(repr(name) for name in names if not workforce.may_handle(name))
+        if not unhandled:
+            return None
+        return (
+            f"warning: no connected worker handles {', '.join(unhandled)}: such jobs are put back a few times, and then fail. Deploy the "
+            f"handler first; toril workers {queue.name} shows who handles what"
+        )
+
+    return Action(name="promote", done="promoted", states=("delayed",), default_states=("delayed",), do=promote, remark=remark)
 
 
 async def _remove(job: Job[Any, Any], _state: JobState) -> str | None:
     return None if await job.remove() else "a worker runs it"
 
 
-PROMOTING: Final = Action(name="promote", done="promoted", states=("delayed",), default_states=("delayed",), do=_promote)
 REMOVING: Final = Action(
     name="remove", done="removed", states=tuple(state for state in STATES if state != "active"), is_destructive=True, do=_remove
 )
@@ -114,6 +133,8 @@ class Bulk:
                 confirm(session.out, f"{self.action.name} {self._count(len(found))} of queue {self.queue}", yes=self.yes)
             done, more = await self._do(session, queue, found)
             skipped += more
+            if self.action.remark is not None and (remark := await self.action.remark(queue)) is not None:
+                session.out.note(remark)
         self._answer(session, len(found), done, skipped)
         return exit_codes.FAILED if skipped and (not self.everything or not done) else exit_codes.OK
 

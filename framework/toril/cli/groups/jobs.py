@@ -128,9 +128,9 @@ def promote(
     dry_run: DryRunOption = False,
 ) -> None:
     """Let delayed jobs run now."""
-    from toril.cli.bulk import PROMOTING, Bulk
+    from toril.cli.bulk import Bulk, promoting
 
-    run_command(common, Bulk(PROMOTING, queue, ids or [], filters, everything=everything, yes=yes, dry_run=dry_run).run)
+    run_command(common, Bulk(promoting(), queue, ids or [], filters, everything=everything, yes=yes, dry_run=dry_run).run)
 
 
 @jobs.command("cancel")
