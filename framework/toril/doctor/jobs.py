@@ -109,7 +109,7 @@ async def check_dead_letters(queue: Queue[Any, Any]) -> list[Finding]:
     causes = Counter((letter.queue, letter.name, letter.message.partition("\n")[0][:120]) for letter in letters)
     told = "; ".join(f"{count:,} × {name!r} of {origin}: {message}" for (origin, name, message), count in causes.most_common(3))
     fix = (
-        f"toril dlq ls {queue.name} shows them. Mend the cause, then toril dlq replay {queue.name} --all; "
+        f"toril dlq ls {queue.name} shows them. Mend the cause, then toril dlq replay {queue.name} ID, and if that job completes --all; "
         f"what nobody needs: toril dlq purge {queue.name}"
     )
     facts = {
