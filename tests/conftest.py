@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+import structlog
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from tests.compared import Counting
 from tests.compared import compared as compared  # a fixture
 from tests.support import ask
+from toril.telemetry.logs import mark_logs
 from toril.wire.connection import Server
 from toril.wire.scripts import load
 
@@ -49,6 +52,21 @@ def _blocking_calls_fail(request: pytest.FixtureRequest) -> Iterator[None]:
             for file, name in ALLOWED:
                 function.can_block_in(file, name)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """How a test lets logs be written ends with it."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    mark_logs(None)
+    root.setLevel(level)
+    for handler in root.handlers:
+        if handler not in handlers and handler.name == "toril":
+            handler.close()
+    root.handlers[:] = handlers
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

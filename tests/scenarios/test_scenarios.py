@@ -67,6 +67,13 @@ async def has_counts(place: Stage, queue: str, **counts: int) -> None:
     await eventually(are_there, timeout="60s")
 
 
+async def end_workers(place: Stage) -> None:
+    for worker in place.workers:
+        if worker.returncode is None:
+            worker.terminate()
+            await worker.wait()
+
+
 async def test_stuck_queue(place: Stage, cli: Cli) -> None:
     found = await causes(cli)
     assert found.keys() == {"workers", "locks"}
@@ -81,6 +88,7 @@ async def test_no_handler(place: Stage, cli: Cli) -> None:
     found = await causes(cli)
     assert found.keys() == {"handlers"}
     assert found["handlers"]["facts"] == {"unhandled": {"invoice": 5}, "handled": ["welcome"]}
+    await end_workers(place)  # of the old release: they would go on to put the jobs back
     await place.start_worker("--roles", "worker")  # the release that has it
     await is_cured(place, cli)
     await cli("job", "promote", "emails", "--all", "--name", "invoice", "--yes")
@@ -93,10 +101,7 @@ async def test_poison_job(place: Stage, cli: Cli) -> None:
     shown = (await cli("job", "show", "images", "broken-tiff")).out
     assert "broken.tiff" in shown
     assert "stalled more than allowable limit" in shown
-    for worker in place.workers:
-        if worker.returncode is None:
-            worker.terminate()
-            await worker.wait()
+    await end_workers(place)
     await place.start_worker("--queues", "images", environment=MENDED)
     await cli("job", "retry", "images", "broken-tiff", "--yes")
     await has_counts(place, "images", failed=0, completed=1)

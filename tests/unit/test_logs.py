@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
@@ -26,17 +26,6 @@ class SomeJob:
     def log_fields(self) -> Mapping[str, object]:
         self.asked += 1
         return {"queue": "emails", "job_id": self.job_id, "job_name": "welcome-email", "attempt": 2}
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    yield
-    mark_logs(None)
-    root.setLevel(level)
-    root.handlers[:] = handlers
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -102,8 +102,7 @@ class Attempts:
         job = self._job(record, handler, token)
         running = RunningJob(job, token, self._policies.of(record.opts), handler)
         self.running[token] = running
-        # What `create_task` would call in the end, without making up a name.
-        task = running.task = asyncio.Task(self._run_job(running), loop=asyncio.get_running_loop(), name=record.job_id)
+        task = running.task = asyncio.create_task(self._run_job(running), name=record.job_id)
         self._tasks[task] = running
         task.add_done_callback(self._task_ended)
         if self._expected and self._expected.pop(record.job_id, self) is None and self.look_soon is not None:
