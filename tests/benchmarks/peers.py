@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -100,6 +100,12 @@ def _versions() -> dict[str, Any]:
 def drawing() -> Peer:
     """What draws the plots: no peer, but it has an environment like theirs."""
     return _other(DRAWING, **_versions()[DRAWING])
+
+
+def toril_here() -> Peer:
+    """Toril in the environment of this process, which needs no installing: for tests."""
+    toril = all_peers()["toril"]
+    return replace(toril, command=[sys.executable, *toril.command[1:]])
 
 
 def all_peers() -> dict[str, Peer]:

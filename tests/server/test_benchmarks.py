@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
-
 import pytest
 
 from tests.benchmarks.bench_peers import plan
-from tests.benchmarks.peers import Peer, all_peers
+from tests.benchmarks.peers import all_peers, toril_here
 from tests.benchmarks.report import ratio, values
 from tests.benchmarks.stand import WrongRunError, stand
 from tests.benchmarks.workloads import WORKLOADS
@@ -18,23 +15,17 @@ from tests.benchmarks.workloads import WORKLOADS
     "name", ["drain", "bare", "adds", "latency", "due", "flow", "names"]
 )  # the others are made of the same parts, and take long
 async def test_a_workload_runs_and_all_its_figures_are_positive(name: str) -> None:
-    figures = await WORKLOADS[name].measure(_toril(), share=0.02)
+    figures = await WORKLOADS[name].measure(toril_here(), share=0.02)
     assert figures
     assert all(value > 0 for value in figures.values()), figures
 
 
 @pytest.mark.parametrize("outcome", [{"doubled": 1, "missing": 0}, {"doubled": 0, "missing": 2}])
 async def test_a_run_in_which_a_job_ran_twice_or_never_gives_no_figures(outcome: dict[str, int]) -> None:
-    async with stand(_toril()) as here:
+    async with stand(toril_here()) as here:
         here.check({"doubled": 0, "missing": 1}, left_out=1)
         with pytest.raises(WrongRunError):
             here.check(outcome, left_out=1)
-
-
-def _toril() -> Peer:
-    """In the environment of the tests, which needs no installing."""
-    toril = all_peers()["toril"]
-    return replace(toril, command=[sys.executable, *toril.command[1:]])
 
 
 def test_every_peer_takes_part_in_each_round_and_the_order_turns_around() -> None:
