@@ -151,8 +151,7 @@ def figures(results: Mapping[str, Any]) -> str:
         *beside_node(results),
         "### Where a peer wins",
         *wins(results, peers),
-        "### Over slots and backlogs",
-        *pictures,
+        *(["### Over slots and backlogs", *pictures] if pictures else []),
         *(["### What could not be measured", *failed] if failed else []),
     ]
     text = ""
