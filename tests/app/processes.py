@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -87,6 +90,18 @@ class Runner:
             if running.process.poll() is None:
                 running.process.kill()
             running.end()
+
+
+@contextmanager
+def runner_of(application: Path, folder: Path, url: str, prefix: str) -> Generator[Runner]:
+    """Starts workers of a copy of this application in `folder`, on this server; none is left at the end."""
+    shutil.copy(application, folder / "application.py")
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("TORIL_", "PYTEST_", "REDIS_"))}
+    runner = Runner(own | {"REDIS_URL": url, "TORIL_PREFIX": prefix, "COLUMNS": "200", "NO_COLOR": "1"})
+    try:
+        yield runner
+    finally:
+        runner.close()
 
 
 def server_processes(folder: Path) -> list[str]:

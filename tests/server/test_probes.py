@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import urllib.error
@@ -17,7 +16,7 @@ from typing import Any, Final
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.app.processes import Runner, Running
+from tests.app.processes import Runner, Running, runner_of
 from tests.servers import OwnServer, free_ports
 from tests.support import eventually_now
 from toril import Queue
@@ -33,12 +32,8 @@ APPLICATION: Final = "application:AppModule"
 
 @pytest.fixture
 def run(tmp_path: Path, toril_server_url: str, prefix: str) -> Iterator[Runner]:
-    """Starts workers of the application, on the tests' server; none is left at the end."""
-    shutil.copy(Path(__file__).with_name("probed_application.py"), tmp_path / "application.py")
-    own = {key: value for key, value in os.environ.items() if not key.startswith(("TORIL_", "PYTEST_", "REDIS_"))}
-    runner = Runner(own | {"REDIS_URL": toril_server_url, "TORIL_PREFIX": prefix, "COLUMNS": "200", "NO_COLOR": "1"})
-    yield runner
-    runner.close()
+    with runner_of(Path(__file__).with_name("probed_application.py"), tmp_path, toril_server_url, prefix) as runner:
+        yield runner
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.app.processes import Runner, Running, server_processes
+from tests.app.processes import Runner, Running, runner_of, server_processes
 from tests.support import eventually_now
 from toril import Job, Queue
 from toril.wire.connection import Server
@@ -27,12 +26,8 @@ APPLICATION: Final = "application:AppModule"
 
 @pytest.fixture
 def run(tmp_path: Path, toril_server_url: str, prefix: str) -> Iterator[Runner]:
-    """Starts workers of the application, on the tests' server; none is left at the end."""
-    shutil.copy(Path(__file__).with_name("supervised_application.py"), tmp_path / "application.py")
-    own = {key: value for key, value in os.environ.items() if not key.startswith(("TORIL_", "PYTEST_", "REDIS_"))}
-    runner = Runner(own | {"REDIS_URL": toril_server_url, "TORIL_PREFIX": prefix, "COLUMNS": "200", "NO_COLOR": "1"})
-    yield runner
-    runner.close()
+    with runner_of(Path(__file__).with_name("supervised_application.py"), tmp_path, toril_server_url, prefix) as runner:
+        yield runner
 
 
 @pytest.fixture

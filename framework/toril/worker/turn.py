@@ -339,7 +339,7 @@ class Lanes:
         """Send until answered, always the same: the server does a turn once. Raises what has stopped the
         script, and, if nothing is lost by it, what has kept it from beginning."""
         for pause_ms in backoff_ms():
-            sent = perf_counter()
+            sent = 0.0 if self.on_round_trip is None else perf_counter()
             try:
                 reply = await self._commands.turn(lane.connection, request)
             except ServerError as error:
