@@ -158,6 +158,19 @@ async def test_jobs_whose_name_has_no_slot_are_passed_over_and_stay_where_they_a
     assert ids(await bench.turn(claims=9, token="v", free=[("a", 5), ("b", 0)])) == ["3", "5", "7"]
 
 
+@pytest.mark.parametrize("priority", [0, 3])
+async def test_all_that_one_turn_takes_from_between_full_names_is_removed_and_nothing_else(bench: Bench, priority: int) -> None:
+    names = [("full", "b", "full", "limited")[number % 4] for number in range(200)]
+    for name in names:
+        await bench.add(name=name, priority=priority)
+    reply = await bench.turn(claims=70, free=[("full", 0), ("limited", 30)])
+    expected = [str(number) for number, name in enumerate(names, 1) if name == "b" or (name == "limited" and number <= 4 * 30)][:70]
+    assert ids(reply) == expected
+    assert await bench.members("active") == expected[::-1]
+    left = [str(number) for number in range(1, 201) if str(number) not in expected]
+    assert await bench.members("prioritized" if priority else "wait") == (left if priority else left[::-1])
+
+
 async def test_only_full_names_put_the_bell_back_for_other_workers(bench: Bench) -> None:
     await bench.add(name="a")
     await bench.raw("DEL", bench.key("marker"))
