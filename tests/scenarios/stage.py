@@ -20,7 +20,8 @@ from toril.wire.connection import Server
 TORIL: Final = str(Path(sys.executable).with_name("toril"))
 APPLICATION: Final = "tests.scenarios.application:AppModule"
 PROJECT: Final = Path(__file__).parents[2]
-PREFIX: Final = "bull"
+PREFIX: Final = "shop"
+"""Of all queues, by `TORIL_PREFIX` alone: the application says nothing of it."""
 HOUR_MS: Final = 3_600_000
 _PATIENCE: Final = "30s"
 

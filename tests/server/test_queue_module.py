@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from toril import (
+    FlowProducer,
     Inject,
     InjectQueue,
     Job,
@@ -259,6 +260,25 @@ async def test_an_applications_queues_have_the_prefix_of_the_root_or_their_own(t
         job = await app.queue("images").add("x", {})
         async with Queue("images", prefix=f"{prefix}:own", url=toril_server_url) as same:
             assert (await same.get_job(job.id)).name == "x"
+
+
+async def test_an_application_without_settings_has_its_server_and_prefix_from_the_environment(
+    toril_server_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @module(imports=[QueueModule.register_queue("mails", QueueOptions("images", prefix=f"{prefix}:own"))])
+    class AppModule: ...
+
+    monkeypatch.setenv("REDIS_URL", toril_server_url)
+    monkeypatch.setenv("TORIL_PREFIX", prefix)
+    async with await WorkerFactory.create(AppModule) as app:
+        assert (app.queue("mails").prefix, app.queue("images").prefix) == (prefix, f"{prefix}:own")
+        job = await app.queue("mails").add("x", {})
+    async with Queue("mails") as alone:
+        assert (await alone.get_job(job.id)).name == "x"
+    assert FlowProducer().prefix == prefix
+    assert Queue("mails", prefix="said").prefix == "said"
+    monkeypatch.setenv("TORIL_PREFIX", "")
+    assert Queue("mails").prefix == "bull"
 
 
 async def test_all_queues_of_an_application_share_server_and_clock() -> None:

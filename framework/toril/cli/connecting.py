@@ -1,7 +1,7 @@
 """How a command reaches queues: through an application's module, or with no more than the address of a server.
 
 --app app.main:AppModule    its settings, prefixes, queues and where their dead letters go; nothing else of it is made
---redis-url, --prefix       whatever queues the server holds under the prefix; else REDIS_URL, else the embedded server
+--redis-url, --prefix       whatever queues the server holds under the prefix; else REDIS_URL and TORIL_PREFIX, else the embedded server
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ async def connected(common: CommonOptions) -> AsyncGenerator[Queues]:
     if app is None and common.redis_url is None and common.prefix is None:
         app = os.environ.get("TORIL_APP") or None
     if app is None:
-        prefix = prefix_or_default(common.prefix or os.environ.get("TORIL_PREFIX") or None, common.redis_url)
+        prefix = prefix_or_default(common.prefix or None, common.redis_url)
         async with open_server(common.redis_url) as server:
             await server.wait_until_ready(0)
             yield Queues(server, prefix, {}, None)

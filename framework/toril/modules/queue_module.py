@@ -53,7 +53,8 @@ class QueueModuleOptions:
     url: str | None = None
     """Where the server is. Not set: the settings' `redis_url`, then `REDIS_URL`, then the embedded server."""
     prefix: str | None = None
-    """What the keys of every queue begin with, unless its own options say otherwise. Not set: the settings' prefix, else `bull`."""
+    """What the keys of every queue begin with, unless its own options say otherwise. Not set: the settings' `prefix`, then
+    `TORIL_PREFIX`, then `bull`, and on a Cluster `{bull}`."""
     default_job_options: JobOptions = NO_OPTIONS
     """For every queue; its own come before."""
 

@@ -1,4 +1,4 @@
-"""Which server a queue uses when it isn't told: `REDIS_URL` if set, else the embedded one."""
+"""Where a queue is when it isn't told: server `REDIS_URL`, else the embedded one; keys that begin with `TORIL_PREFIX`, else `bull`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ ADDRESS: Final[Mapping[str, str]] = dict.fromkeys(
 
 
 def prefix_or_default(prefix: str | None, url: str | None = None, server: Server | None = None) -> str:
-    """The prefix if one is given, else the default of the server that `open_server` would find: on a Cluster it holds a hash tag.
+    """The prefix if one is given, else `TORIL_PREFIX`, else the default of the server that `open_server` would find: on a Cluster it
+    holds a hash tag.
 
     Raises:
         InvalidRedisUrlError: the address can't be read.
     """
+    if prefix is None:
+        prefix = os.environ.get("TORIL_PREFIX") or None  # an empty variable is how compose files spell "not set"
     if prefix is not None:
         return prefix
     if server is not None:

@@ -60,7 +60,8 @@ class Queue(
 
     Args:
         name: the queue's name; must not hold a colon.
-        prefix: what its keys begin with; the same as on the Node side. Not set: `bull`, and on a Cluster `{bull}`.
+        prefix: what its keys begin with; the same as on the Node side. Not set: `TORIL_PREFIX`, else `bull`, and on a Cluster
+            `{bull}`.
         url: where the server is. Without one `REDIS_URL` is used, and without that the embedded server.
         server: a server that is open already and is shared; the queue doesn't close it.
         clock: what time it is; tests move theirs.
