@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
@@ -31,6 +31,8 @@ class Seen:
     attributes: dict[str, Any]
     events: list[str]
     error: str | None = None
+    links: list[str] = field(default_factory=list[str])
+    """The ids of the spans that it refers to, in whatever trace."""
 
 
 class Spans:
@@ -57,6 +59,7 @@ class Spans:
                     dict(span.attributes or {}),
                     [event.name for event in span.events],
                     (span.status.description or "") if span.status.status_code is StatusCode.ERROR else None,
+                    [format_span_id(link.context.span_id) for link in span.links],
                 )
             )
         return found

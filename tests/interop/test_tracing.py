@@ -8,7 +8,7 @@ import pytest
 
 from tests.interop.peer import NodePeer
 from tests.spans import CONSUMER, PRODUCER, Seen, Spans, collected
-from toril import Job, Queue, Worker, WorkerOptions
+from toril import Job, Queue, ScheduleRule, Worker, WorkerOptions
 from toril.testing import eventually
 
 
@@ -70,6 +70,31 @@ async def test_a_trace_goes_from_toril_through_node_back_to_toril(traced: NodePe
     assert [processed_there.parent, added_there.parent, processed.parent] == [added.id, processed_there.id, added_there.id]
 
 
+async def test_runs_of_a_scheduler_of_node_are_traces_of_their_own_here(traced: NodePeer, queue: Queue, spans: Spans) -> None:
+    await traced.ask("schedule", queue="q", id="ticks", every=100, name="tick")
+
+    async def handle(job: Job) -> None: ...
+
+    async with Worker(queue, {"tick": handle}, WorkerOptions()):
+        await eventually(lambda: _is_at_least(spans.named("process q"), 3))
+    upserted, runs = await only(traced, "add q.tick"), spans.named("process q")
+    assert {(run.parent, *run.links) for run in runs} == {(None, upserted.id)}
+    assert len({run.trace for run in runs} - {upserted.trace}) == len(runs)
+
+
+async def test_a_scheduler_from_here_is_traced_by_node_as_its_own(traced: NodePeer, queue: Queue, spans: Spans) -> None:
+    await queue.job_schedulers.upsert("ticks", ScheduleRule(every="100ms"), name="tick")
+    await traced.ask("work", queue="q")
+
+    async def have_run() -> list[Seen]:
+        found = await node_spans(traced, "process q")
+        _is_at_least(found, 2)
+        return found
+
+    upserted, runs = spans.only("add q.tick"), await eventually(have_run)
+    assert {(run.trace, run.parent) for run in runs} == {(upserted.trace, upserted.id)}
+
+
 async def test_both_sides_call_the_same_things_by_the_same_names(traced: NodePeer, queue: Queue, spans: Spans) -> None:
     async def handle(job: Job) -> None: ...
 
@@ -86,6 +111,10 @@ async def test_both_sides_call_the_same_things_by_the_same_names(traced: NodePee
         assert span.kind == ours[name].kind == (PRODUCER if name.startswith("add") else CONSUMER)
         assert span.attributes.keys() - timed <= ours[name].attributes.keys()
         assert span.events == ours[name].events
+
+
+def _is_at_least(found: list[Seen], wanted: int) -> None:
+    assert len(found) >= wanted
 
 
 def _count(found: list[Seen], wanted: int) -> None:

@@ -33,6 +33,12 @@ serve({
     span.end();
     return job.id;
   }),
+  // The same with a job scheduler.
+  schedule: ({ queue, id, every, name }) => tracer.startActiveSpan('request', async (span) => {
+    const job = await new Queue(queue, options).upsertJobScheduler(id, { every }, { name });
+    span.end();
+    return job.id;
+  }),
   work: async ({ queue }) => {
     const worker = new Worker(queue, handle, options);
     worker.on('completed', (job) => say({ event: 'ran', id: job.id }));

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,10 +16,24 @@ from opentelemetry import trace
 
 from tests.server.traced_functions import where
 from tests.spans import CONSUMER, PRODUCER, Spans, collected
-from toril import FlowProducer, Job, Queue, Worker, WorkerOptions, configure_logging, fixed, flow_job, get_logger, handler, trace_jobs
+from toril import (
+    FlowProducer,
+    Job,
+    JobOptions,
+    Queue,
+    ScheduleRule,
+    Worker,
+    WorkerOptions,
+    configure_logging,
+    fixed,
+    flow_job,
+    get_logger,
+    handler,
+    trace_jobs,
+)
 from toril.errors import MissingExtraError, ServerUnreachableError
 from toril.telemetry.hooks import HOOKS
-from toril.testing import FakeClock
+from toril.testing import FakeClock, eventually
 from toril.wire.connection import Server
 
 
@@ -111,6 +126,37 @@ async def test_a_job_keeps_its_options_and_its_trace_in_them(queue: Queue, spans
     carrier = json.loads(stored.pop("tm"))
     assert stored == {"attempts": 3, "priority": 7}
     assert carrier["traceparent"].split("-")[2] == spans.only("add q.n").id
+
+
+async def test_each_run_of_a_scheduler_has_a_trace_of_its_own_and_a_link_to_the_upsert(
+    queue: Queue, spans: Spans, clock: FakeClock
+) -> None:
+    with spans.provider.get_tracer("app").start_as_current_span("request"):
+        job = await queue.job_schedulers.upsert("digests", ScheduleRule(every="1m"), name="digest", options=JobOptions(priority=7))
+    async with Worker(queue, {"digest": ok}, WorkerOptions()):
+        for count in (1, 2, 3):
+            await eventually(partial(_has, spans, count))
+            clock.advance("1m")
+    upserted, runs = spans.only("add q.digest"), spans.named("process q")[:3]
+    assert (upserted.parent, upserted.attributes["bullmq.job.id"]) == (spans.only("request").id, job.id)
+    assert [(run.parent, run.links) for run in runs] == [(None, [upserted.id])] * 3
+    assert len({run.trace for run in (*runs, upserted)}) == 4
+    assert {span.attributes["bullmq.job.scheduler.id"] for span in (*runs, upserted)} == {"digests"}
+
+
+async def test_the_template_of_a_scheduler_holds_no_trace_and_runs_without_one_have_no_link(queue: Queue, spans: Spans) -> None:
+    await queue.job_schedulers.upsert("digests", ScheduleRule(every="1m"), options=JobOptions(priority=7))
+    stored: list[bytes] = await queue.server.commands.call("HGETALL", queue.keys.scheduler("digests"))
+    assert b"".join(stored).count(b"traceparent") == 0
+    with untraced():
+        await queue.job_schedulers.upsert("digests", ScheduleRule(every="1m"), options=JobOptions(priority=7))
+    async with Worker(queue, {"digests": ok}, WorkerOptions()):
+        await eventually(partial(_has, spans, 1))
+    assert [(run.parent, run.links) for run in spans.named("process q")] == [(None, [])]
+
+
+def _has(spans: Spans, runs: int) -> None:
+    assert len(spans.named("process q")) >= runs
 
 
 async def test_the_workers_own_trace_is_nobodys_parent(queue: Queue, spans: Spans) -> None:

@@ -7,7 +7,7 @@ it, so a crash doesn't end a schedule; the server adds it once, however many try
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -18,7 +18,9 @@ from toril.queues.cron import Cron
 from toril.queues.option_checks import check_text
 from toril.queues.option_values import encode_job_options, moment, stored_options
 from toril.queues.options import NO_OPTIONS, JobOptions, check_job_options
+from toril.telemetry.hooks import HOOKS
 from toril.wire.codec import from_json, from_json_or, to_json
+from toril.wire.jobs import NewJob
 from toril.wire.reads import number_or
 from toril.wire.refusals import Argument
 from toril.wire.scheduler_commands import Iteration, SchedulerCommands, SchedulerUpsert
@@ -168,6 +170,17 @@ class JobSchedulers:
         if rule.end_ms is not None and first_ms > rule.end_ms:
             raise InvalidOptionError("end", rule.end, "the pattern's first run would come after it")
         job = self._queue.encode(self._queue.job(name or scheduler_id, {} if data is None else data, options=options))
+        if HOOKS.tracer is None:
+            job_id = await self._upsert(scheduler_id, rule, job, options, now_ms, first_ms)
+        else:
+            with HOOKS.tracer.adding("add", self._queue.name, [job.name], scheduler_id=scheduler_id) as span:
+                traced = replace(job, opts=span.carried(job.opts))
+                job_id = await self._upsert(scheduler_id, rule, traced, options, now_ms, first_ms)
+                span.added([job_id])
+        return await self._queue.get_job(job_id)
+
+    async def _upsert(self, scheduler_id: str, rule: ScheduleRule, job: NewJob, options: JobOptions, now_ms: int, first_ms: int) -> str:
+        """Write it; the id of its first job."""
         merged = _template(job.opts, options)
         record: dict[str, Argument] = {"name": job.name, **rule.wire()}
         if options != NO_OPTIONS:
@@ -184,7 +197,7 @@ class JobSchedulers:
         if isinstance(made, int):
             raise SchedulerBusyError(scheduler_id, self._queue.name)
         await commands.forget_paused(scheduler_id)
-        return await self._queue.get_job(made[0])
+        return made[0]
 
     async def follow(self, job: Job[Any, Any]) -> str | None:
         """Add the iteration that follows a claimed one; its id, or None if nothing follows or it was added before. Workers call it."""

@@ -132,11 +132,13 @@ class TracedJob(Protocol):
 class Tracer(Protocol):
     """Traces the jobs of this process."""
 
-    def adding(self, operation: AddOperation, queue: str, names: Sequence[str]) -> AbstractContextManager[AddSpan]:
-        """Jobs of these names are added in the block; what it raises is noted."""
+    def adding(
+        self, operation: AddOperation, queue: str, names: Sequence[str], *, scheduler_id: str | None = None
+    ) -> AbstractContextManager[AddSpan]:
+        """Jobs of these names are added in the block, or upserted as those of a scheduler; what it raises is noted."""
         ...
 
-    def begun(self, queue: str, job: TracedJob, opts: bytes, worker_id: str) -> JobSpan:
+    def begun(self, queue: str, job: TracedJob, opts: bytes, worker_id: str, *, scheduler_id: str | None) -> JobSpan:
         """An attempt begins. Called in a task of its own, whose context from now on is that of the attempt."""
         ...
 

@@ -3,6 +3,9 @@
     producer   add emails.welcome ──┐  opts.tm = {"traceparent": "00-…"}, as JSON in a text
     worker                          └─► process emails ──► whatever the handler does
 
+    upsert     add emails.digest ···┬··· process emails       a job scheduler: each run is a trace of its own, with a link
+                                    └··· process emails       to the upsert, since one trace of all runs would never end
+
 Beside them stand those of OpenTelemetry's conventions for messaging. A job's result is not told, as bullmq-otel does: it may be anybody's
 data.
 """
@@ -17,7 +20,7 @@ from typing import Final, cast
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from toril.telemetry.hooks import AddOperation, JobOutcome, TracedJob
@@ -38,8 +41,8 @@ class OpenTelemetryTracer:
         self._tracer = trace.get_tracer("toril", version("toril"), tracer_provider)
 
     @contextmanager
-    def adding(self, operation: AddOperation, queue: str, names: Sequence[str]) -> Generator[_Adding]:
-        attributes = _attributes(queue, operation, "send")
+    def adding(self, operation: AddOperation, queue: str, names: Sequence[str], *, scheduler_id: str | None = None) -> Generator[_Adding]:
+        attributes = _attributes(queue, operation, "send") | _of_scheduler(scheduler_id)
         if operation == "add":
             attributes["bullmq.job.name"] = names[0]
         else:
@@ -48,16 +51,23 @@ class OpenTelemetryTracer:
         with self._tracer.start_as_current_span(name, kind=SpanKind.PRODUCER, attributes=attributes) as span:
             yield _Adding(span, self.carried())
 
-    def begun(self, queue: str, job: TracedJob, opts: bytes, worker_id: str) -> _Processing:
-        attributes = _attributes(queue, "process", "process") | {
-            "bullmq.worker.id": worker_id,
-            "bullmq.job.id": job.id,
-            "bullmq.job.name": job.name,
-            "bullmq.job.attempts.made": job.attempt,
-            "messaging.message.id": job.id,
-        }
-        parent = _carried_by(opts)
-        span = self._tracer.start_span(f"process {queue}", context=parent, kind=SpanKind.CONSUMER, attributes=attributes)
+    def begun(self, queue: str, job: TracedJob, opts: bytes, worker_id: str, *, scheduler_id: str | None) -> _Processing:
+        attributes = (
+            _attributes(queue, "process", "process")
+            | _of_scheduler(scheduler_id)
+            | {
+                "bullmq.worker.id": worker_id,
+                "bullmq.job.id": job.id,
+                "bullmq.job.name": job.name,
+                "bullmq.job.attempts.made": job.attempt,
+                "messaging.message.id": job.id,
+            }
+        )
+        parent, links = _carried_by(opts), list[Link]()
+        if scheduler_id is not None:
+            upsert = trace.get_current_span(parent).get_span_context()
+            parent, links = Context(), [Link(upsert)] if upsert.is_valid else []
+        span = self._tracer.start_span(f"process {queue}", context=parent, kind=SpanKind.CONSUMER, attributes=attributes, links=links)
         context.attach(trace.set_span_in_context(span, parent))  # never detached: the context ends with the attempt's task
         return _Processing(span)
 
@@ -122,6 +132,10 @@ def _attributes(queue: str, operation: str, kind: str) -> dict[str, AttributeVal
         "messaging.operation.name": operation,
         "messaging.operation.type": kind,
     }
+
+
+def _of_scheduler(scheduler_id: str | None) -> dict[str, AttributeValue]:
+    return {} if scheduler_id is None else {"bullmq.job.scheduler.id": scheduler_id}
 
 
 def _carried_by(opts: bytes) -> Context:

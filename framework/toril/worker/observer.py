@@ -76,7 +76,7 @@ class Observer:
         running.begun_s = perf_counter()
         if self._tracer is not None:
             job = running.job
-            running.span = self._tracer.begun(job.queue_name, job, job.record.opts, self._worker_id)
+            running.span = self._tracer.begun(job.queue_name, job, job.record.opts, self._worker_id, scheduler_id=job.record.scheduler_id)
 
     def gathered(self, running: RunningJob) -> None:
         """Its handler has ended."""
