@@ -23,15 +23,52 @@ if before then return before end
 -- What is touched by jobs that only go to the end of the queue, which most of them do.
 local PLAIN = { id = "string", meta = "hash", events = "stream", wait = "list", active = "list", marker = "zset" }
 
-local function are_plain()
+-- Whether all jobs are such ones; and whether they can be added together: several, with automatic ids, behind the others.
+local function look_through()
+  local together = #ARGV >= FIRST + VALUES
   for i = FIRST, #ARGV, VALUES do
     local delay, priority, rule, parent_key = ARGV[i + 4], ARGV[i + 5], ARGV[i + 8], ARGV[i + 9]
-    if delay ~= "0" or priority ~= "0" or rule ~= "" or parent_key ~= "" then return false end
+    if delay ~= "0" or priority ~= "0" or rule ~= "" or parent_key ~= "" then return false, false end
+    if ARGV[i + 6] == "1" or ARGV[i + 7] ~= "" then together = false end
   end
-  return true
+  return true, together
 end
 
-local q = open_queue(KEYS[1], are_plain() and PLAIN or nil)
+local are_plain, together = look_through()
+local q = open_queue(KEYS[1], are_plain and PLAIN or nil)
+
+local function job_at(i)
+  local name, data, opts, timestamp, delay, priority, lifo, custom, rule, parent_key, parent = unpack(ARGV, i, i + VALUES - 1)
+  return {
+    name = name, data = data, opts = opts, timestamp = timestamp, delay = delay, priority = priority, lifo = lifo == "1",
+    custom = custom, rule = rule, parent_key = parent_key ~= "" and parent_key or nil, parent = parent_key ~= "" and parent or nil,
+  }
+end
+
+-- What `add_job` does for each of such jobs, with one question for their ids and one write to the queue for all. Whatever stops it half-way,
+-- those that are stored by then are also in the queue.
+local function add_together(ids)
+  local stored = {}
+  max_events(q)
+  local ok, problem = pcall(function()
+    for n, id in ipairs(ids) do
+      store(q, id, job_at(FIRST + (n - 1) * VALUES))
+      trimming_event(q, "waiting", "jobId", id)
+      stored[n] = id
+    end
+  end)
+  if #stored > 0 then
+    call("LPUSH", q.wait, unpack(stored))
+    wake(q)
+  end
+  if not ok then error(problem) end
+end
+
+local ids = together and free_ids(q, (#ARGV - FIRST + 1) / VALUES)
+if ids then
+  add_together(ids)
+  return answer(KEYS[2], token, ids)
+end
 
 -- Raises what would stop one of them half-way.
 local function check(i)
@@ -48,11 +85,7 @@ end
 
 local function add_at(i)
   if alone then check(i) end
-  local name, data, opts, timestamp, delay, priority, lifo, custom, rule, parent_key, parent = unpack(ARGV, i, i + VALUES - 1)
-  return add_job(q, {
-    name = name, data = data, opts = opts, timestamp = timestamp, delay = delay, priority = priority, lifo = lifo == "1",
-    custom = custom, rule = rule, parent_key = parent_key ~= "" and parent_key or nil, parent = parent_key ~= "" and parent or nil,
-  })
+  return add_job(q, job_at(i))
 end
 
 local answers, refused = {}, nil

@@ -122,6 +122,20 @@ local function free_id(q)
   return id
 end
 
+-- The same for `n` jobs; nil where somebody has one of these ids, or the counter can't be counted on: then each is looked for by itself.
+local function free_ids(q, n)
+  local text = call("GET", q.base .. "id") or "0"
+  if #text > 15 or not string.match(text, "^%d+$") then return nil end
+  local count, ids, keys = tonumber(text), {}, {}
+  for i = 1, n do
+    ids[i] = string.format("%.0f", count + i)
+    keys[i] = q.base .. ids[i]
+  end
+  if call("EXISTS", unpack(keys)) > 0 then return nil end
+  call("SET", q.base .. "id", ids[n])
+  return ids
+end
+
 -- §3.0 MAXEV
 local function max_events(q)
   if not q.max_events or q.max_events < 0 then

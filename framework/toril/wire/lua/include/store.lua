@@ -1,21 +1,20 @@
 -- include queue
 
+-- What only some jobs have: by its name in a job here, and in the job's hash.
+local LINKS = { parent_key = "parentKey", parent = "parent", scheduler = "rjk", deduplication = "deid" }
+
 -- §3.0 STORE. `job` has name, data, opts, timestamp, delay, priority, and parent_key + parent, scheduler, deduplication or not.
 local function store(q, id, job)
   local fields = {
     "name", job.name, "data", job.data, "opts", job.opts,
     "timestamp", job.timestamp, "delay", job.delay, "priority", job.priority,
   }
-  local function also(name, value)
-    if value then
+  for field, name in pairs(LINKS) do
+    if job[field] then
       fields[#fields + 1] = name
-      fields[#fields + 1] = value
+      fields[#fields + 1] = job[field]
     end
   end
-  also("parentKey", job.parent_key)
-  also("parent", job.parent)
-  also("rjk", job.scheduler)
-  also("deid", job.deduplication)
   call("HSET", q.base .. id, unpack(fields))
   event(q, "added", "jobId", id, "name", job.name)
 end
