@@ -19,7 +19,7 @@ local parent = call("HMGET", q.base .. id, "parentKey", "parent")
 if parent[1] then refuse(parent_obstacle(q, parent[1], parent[2])) end
 if is_pending_iteration(q, id) then return -8 end -- also one that was claimed a moment ago, until the next one is there
 if call("LPOS", q.active, id) then
-  call("SET", q.own .. "cancel:" .. id, reason, "PX", 3600000)
+  note(q, "cancel", id, reason, 3600000)
   redis.pcall("PUBLISH", q.own .. "control", "cancel " .. id) -- a user without the right hears of it with the next renewal
   return "active"
 end

@@ -40,7 +40,7 @@ local function unlock(q, id, token, forgets)
   ids[#ids + 1] = id
   local n = #keys
   keys[n + 1] = lock
-  if forgets then
+  if forgets and has_notes(q) then
     keys[n + 2], keys[n + 3] = q.own .. "unknown:" .. id, q.own .. "cancel:" .. id
   end
   return 0
@@ -207,13 +207,12 @@ end
 -- `rest` is "first delay in ms,allowed attempts".
 local function put_off_unknown(q, now, id, token, reason, stack, rule_text, rest, letter)
   local first_delay, attempts = string.match(rest, "^(%d+),(%d+)$")
-  local seen_key = q.own .. "unknown:" .. id
-  local seen = (tonumber(call("GET", seen_key)) or 0) + 1
+  local seen = (tonumber(call("GET", q.own .. "unknown:" .. id)) or 0) + 1
   if seen > 5 then
     local code, why = finish(q, now, id, token, "failed", reason, stack, rule_text, tonumber(attempts), letter)
     return code == 0 and UNKNOWN_NAME_FAILED or code, why
   end
   local code, why = delay_job(q, now, id, token, tonumber(first_delay) * 2 ^ (seen - 1), "", "", rule_text)
-  if code == 0 then call("SET", seen_key, seen, "PX", 86400000) end
+  if code == 0 then note(q, "unknown", id, seen, 86400000) end
   return code, why
 end

@@ -231,6 +231,20 @@ local function promote_due(q, now, blocked)
   if not blocked then ring(q) end
 end
 
+-- §11: notes about single jobs, "cancel:{id}" and "unknown:{id}", are rare. `noted` outlives them all, so that who ends many jobs asks once.
+local NOTED_MS = 86400000
+
+local function note(q, what, id, value, ms)
+  call("SET", q.own .. what .. ":" .. id, value, "PX", math.min(ms, NOTED_MS))
+  call("SET", q.own .. "noted", "1", "PX", NOTED_MS)
+  q.has_notes = true
+end
+
+local function has_notes(q)
+  if q.has_notes == nil then q.has_notes = call("EXISTS", q.own .. "noted") == 1 end
+  return q.has_notes
+end
+
 -- §11: what we have noted about a job with this id, which ends or begins a new life.
 local function forget(q, id)
   call("DEL", q.own .. "unknown:" .. id, q.own .. "cancel:" .. id)
