@@ -69,6 +69,13 @@ def test_help_imports_nothing_of_the_framework(cli: Cli) -> None:
     ]
 
 
+def test_modules_and_injection_are_imported_only_for_an_application(cli: Cli) -> None:
+    looks = "import sys, toril.cli.doctor, toril.cli.schedules; print(*(name for name in sys.modules if name in sys.argv))"
+    heavy = ("toril.di", "toril.modules", "dependency_injector", "toril.worker.worker", "toril.cli.connecting")
+    done = subprocess.run([sys.executable, "-c", looks, *heavy], capture_output=True, text=True, cwd=cli.folder, timeout=30, check=True)
+    assert done.stdout.split() == ["toril.cli.connecting"]
+
+
 async def test_queues_are_found_with_nothing_but_an_address(cli: Cli, emails: Queue, queue_of: Callable[[str], Queue], prefix: str) -> None:
     await emails.add("welcome", {"to": 1})
     await emails.add("welcome", {"to": 2}, delay="1h")

@@ -11,8 +11,6 @@ from toril.cli.jobs import due_ms_of, job_document
 from toril.cli.output import ago, at, table
 from toril.cli.session import Session
 from toril.errors import SchedulerNotFoundError
-from toril.modules.reconciling import Reconciler
-from toril.modules.schedule_explorer import find_schedules, owner_of, schedule_options
 from toril.queues.job_schedulers import JobScheduler, ScheduleRule
 from toril.queues.queue import Queue
 from toril.spelling import near
@@ -85,6 +83,9 @@ async def remove_schedule(session: Session, name: str, schedule: str, *, yes: bo
 
 async def compare_schedules(session: Session) -> int:
     """What is declared, and what is there."""
+    from toril.modules.reconciling import Reconciler
+    from toril.modules.schedule_explorer import find_schedules, owner_of, schedule_options
+
     graph = session.queues.graph
     options = None if graph is None else schedule_options(graph)
     if graph is None or options is None:
