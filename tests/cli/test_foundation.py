@@ -76,7 +76,10 @@ def test_modules_and_injection_are_imported_only_for_an_application(cli: Cli) ->
     assert done.stdout.split() == ["toril.cli.connecting"]
 
 
-async def test_queues_are_found_with_nothing_but_an_address(cli: Cli, emails: Queue, queue_of: Callable[[str], Queue], prefix: str) -> None:
+async def test_queues_are_found_with_nothing_but_an_address(
+    installed_cli: Cli, emails: Queue, queue_of: Callable[[str], Queue], prefix: str
+) -> None:
+    cli = installed_cli
     await emails.add("welcome", {"to": 1})
     await emails.add("welcome", {"to": 2}, delay="1h")
     await emails.add("welcome", {"to": 3}, job_id="a:b:meta")  # its hash looks like the settings of a queue

@@ -128,6 +128,9 @@ async def test_a_job_is_added(cli: Cli, emails: Queue) -> None:
     assert from_input.out.startswith("added job ")
     assert "the data is no JSON" in await cli.error("job", "add", "emails", "send", "{to: ann}", code=2)
     assert "not a duration" in await cli.error("job", "add", "emails", "send", "{}", "--delay", "soon", code=2)
+    before = await emails.count()
+    assert "a bare number has no unit" in await cli.error("job", "add", "emails", "send", "{}", "--wait", "5", code=2)
+    assert await emails.count() == before
     refused = await cli("job", "add", "emial", "send", code=1)
     assert "did you mean emails?" in refused.err
     assert "--new-queue" in refused.err

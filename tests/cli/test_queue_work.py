@@ -78,6 +78,8 @@ async def test_limits_are_shown_set_and_taken_away(cli: Cli, emails: Queue) -> N
     assert (await cli("queue", "limits", "emails", "--concurrency", "3")).err == ""
     document = await cli.json("queue", "limits", "emails", "--concurrency", "none", "--rate", "none", "--reset")
     assert document == {"queue": "emails", "limits": {"concurrency": None, "rate": None, "limited_for_ms": 0}}
-    assert "write a whole number, or none" in await cli.error("queue", "limits", "emails", "--concurrency", "lots", code=2)
+    for wrong in ("lots", "0"):
+        assert "write a whole number from 1 on, or none" in await cli.error("queue", "limits", "emails", "--concurrency", wrong, code=2)
     assert "such as 10/1s" in await cli.error("queue", "limits", "emails", "--rate", "10", code=2)
-    assert "a bare number has no unit" in await cli.error("queue", "limits", "emails", "--rate", "10/1", code=2)
+    assert "a bare number has no unit" in await cli.error("queue", "limits", "emails", "--concurrency", "3", "--rate", "10/1", code=2)
+    assert await emails.get_global_concurrency() is None

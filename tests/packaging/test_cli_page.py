@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
 
-from toril.cli.main import app
+from tests.cli.tree import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"worker", "graph", "new"}
 """Commands about an application rather than its queues: in the guide."""
-
-
-def paths(command: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:  # noqa: ANN401 -- typer doesn't export its classes
-    """All commands that can be called, as they are typed."""
-    groups: dict[str, Any] | None = getattr(command, "commands", None)
-    if groups is None:
-        yield before
-        return
-    for name, inner in groups.items():
-        yield from paths(inner, (*before, name))
-
-
-COMMANDS = sorted(paths(typer.main.get_command(app)))
 
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one[0] not in ELSEWHERE], ids=" ".join)

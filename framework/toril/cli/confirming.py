@@ -13,12 +13,13 @@ from toril.errors import ConfigurationError, TorilError
 class NotConfirmedError(ConfigurationError):
     """Nobody can be asked, and `--yes` is missing."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, what: str, look: str | None) -> None:
+        super().__init__(what, look)
+        self.what, self.look = what, look
 
     def __str__(self) -> str:
-        return f"this would {self.what}; standard input is no terminal, so nobody can be asked: add --yes to do it, or --dry-run to look"
+        look = "" if self.look is None else f", or {self.look} to look"
+        return f"this would {self.what}; standard input is no terminal, so nobody can be asked: add --yes to do it{look}"
 
 
 class DeclinedError(TorilError):
@@ -28,8 +29,11 @@ class DeclinedError(TorilError):
         return "nothing was done"
 
 
-def confirm(out: Output, what: str, *, yes: bool) -> None:
+def confirm(out: Output, what: str, *, yes: bool, look: str | None = "--dry-run") -> None:
     """Tell what would be done, with counts (`remove 120 jobs of queue emails`), and ask whether to do it, unless `yes`.
+
+    Args:
+        look: the option with which the command only tells; None: it has none.
 
     Raises:
         NotConfirmedError, DeclinedError
@@ -37,7 +41,7 @@ def confirm(out: Output, what: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise NotConfirmedError(what)
+        raise NotConfirmedError(what, look)
     out.note(f"This will {what}.")
     if not typer.confirm("Go on?", default=False, err=True):
         raise DeclinedError

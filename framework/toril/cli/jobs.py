@@ -14,6 +14,7 @@ from toril.cli.errors import UsageError
 from toril.cli.output import ago, at, cell_text, fields_table, iso, shortened, span_text, table
 from toril.cli.selecting import moment_ms, selection_of
 from toril.cli.session import Session
+from toril.durations import to_ms
 from toril.queues.job import Job
 from toril.queues.states import JobState
 from toril.wire.codec import from_json_or
@@ -114,6 +115,8 @@ class NewJobRequest:
 
 async def add_job(session: Session, request: NewJobRequest) -> None:
     """Add a job; wait for its result if asked."""
+    if request.wait is not None:
+        to_ms(request.wait, "--wait")  # not only when the job is there
     text = await asyncio.to_thread(sys.stdin.read) if request.data == "-" else request.data
     try:
         data = json.loads(text)

@@ -89,21 +89,13 @@ async def obliterate(session: Session, name: str, *, force: bool, yes: bool, dry
 
 
 async def set_limits(session: Session, name: str, concurrency: str | None, rate: str | None, *, reset: bool) -> None:
-    """Change limits, and show them."""
+    """Change limits, and show them. What was typed is checked before anything is changed."""
+    wanted, rule = _read_concurrency(concurrency), _read_rate(rate)
     queue = await session.queues.get(name)
-    if concurrency == "none":
-        await queue.remove_global_concurrency()
-    elif concurrency is not None:
-        if not concurrency.isdecimal():
-            raise UsageError(f"--concurrency {concurrency!r}: write a whole number, or none")
-        await queue.set_global_concurrency(int(concurrency))
-    if rate == "none":
-        await queue.remove_global_rate_limit()
-    elif rate is not None:
-        most, slash, duration = rate.partition("/")
-        if not slash or not most.isdecimal():
-            raise UsageError(f"--rate {rate!r}: write how many in how long, such as 10/1s, or none")
-        await queue.set_global_rate_limit(int(most), duration)
+    if concurrency is not None:
+        await (queue.remove_global_concurrency() if wanted is None else queue.set_global_concurrency(wanted))
+    if rate is not None:
+        await (queue.remove_global_rate_limit() if rule is None else queue.set_global_rate_limit(*rule))
     if reset:
         await queue.remove_rate_limit_key()
     if reset or rate is not None:
@@ -111,6 +103,26 @@ async def set_limits(session: Session, name: str, concurrency: str | None, rate:
     limits = await limits_of(queue)
     words = [(title, text or "none") for title, text in limit_words(limits)]
     session.out.answer({"queue": name, "limits": limits}, fields_table((("queue", name), *words)))
+
+
+def _read_concurrency(text: str | None) -> int | None:
+    """How many jobs at once; None: no limit, or not given. Raises UsageError."""
+    if text in (None, "none"):
+        return None
+    if not text.isdecimal() or int(text) == 0:
+        raise UsageError(f"--concurrency {text!r}: write a whole number from 1 on, or none")
+    return int(text)
+
+
+def _read_rate(text: str | None) -> tuple[int, str] | None:
+    """How many jobs in how long; None: no limit, or not given. Raises UsageError, InvalidDurationError."""
+    if text in (None, "none"):
+        return None
+    most, slash, duration = text.partition("/")
+    if not slash or not most.isdecimal() or int(most) == 0:
+        raise UsageError(f"--rate {text!r}: write how many in how long, such as 10/1s, or none")
+    to_ms(duration, "--rate")
+    return int(most), duration
 
 
 def _told(counts: dict[JobState, int]) -> str:

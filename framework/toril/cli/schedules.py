@@ -76,7 +76,7 @@ async def remove_schedule(session: Session, name: str, schedule: str, *, yes: bo
     """End it."""
     queue = await session.queues.get(name)
     found = await _find(queue, schedule)
-    confirm(session.out, f"remove schedule {schedule} ({_rule_text(found)}) of queue {name}", yes=yes)
+    confirm(session.out, f"remove schedule {schedule} ({_rule_text(found)}) of queue {name}", yes=yes, look=None)
     await queue.job_schedulers.remove(schedule)
     session.out.answer({"queue": name, "id": schedule, "is_removed": True}, f"schedule {schedule} of queue {name} is removed")
 

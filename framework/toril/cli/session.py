@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from toril.cli import exit_codes
 from toril.cli.common import CommonOptions
-from toril.cli.connecting import Queues, connected
+from toril.cli.connecting import Queues, Source, connected, find_source
 from toril.cli.output import Output
 from toril.cli.reporting import report
 from toril.telemetry.logs import configure_logging
@@ -27,7 +27,7 @@ def run_session(common: CommonOptions, work: Callable[[Session], Awaitable[int |
     configure_logging(level="warning")
     out = Output(as_json=common.as_json)
     try:
-        return asyncio.run(_work(common, work, out)) or exit_codes.OK
+        return asyncio.run(_work(find_source(common), work, out)) or exit_codes.OK
     except KeyboardInterrupt:
         out.note("interrupted")
         return exit_codes.INTERRUPTED
@@ -38,6 +38,6 @@ def run_session(common: CommonOptions, work: Callable[[Session], Awaitable[int |
         return report(error, show_traceback=common.debug, is_brief=True)
 
 
-async def _work(common: CommonOptions, work: Callable[[Session], Awaitable[int | None]], out: Output) -> int | None:
-    async with connected(common) as queues:
+async def _work(source: Source, work: Callable[[Session], Awaitable[int | None]], out: Output) -> int | None:
+    async with connected(source) as queues:
         return await work(Session(queues, out))
