@@ -39,6 +39,19 @@ async def test_a_queue_is_drained_after_asking(cli: Cli, emails: Queue) -> None:
     assert (code, "4 jobs of queue emails removed" in shown, await emails.count()) == (0, True, 0)
 
 
+async def test_a_job_kept_by_damage_is_named_and_others_are_cleaned(cli: Cli, emails: Queue, queue_of: Callable[[str], Queue]) -> None:
+    images = queue_of("images")
+    parent = await images.add("parent", 0)
+    kept = await emails.add("a", 1, parent=parent)
+    await emails.add("a", 2)
+    await emails.server.commands.call("DEL", images.keys.job(f"{parent.id}:dependencies"))
+    await emails.server.commands.call("SET", images.keys.job(f"{parent.id}:dependencies"), "?")
+    run = await cli("queue", "clean", "emails", "--older-than", "0s", "--state", "waiting", "--yes", code=1)
+    assert run.out == "1 jobs of queue emails removed\n"
+    assert f"error: clean of queue 'emails' has left 1 job as before, and done all others: job {kept.id}, since the key " in run.err
+    assert [job.id for job in await emails.get_waiting()] == [kept.id]
+
+
 async def test_old_jobs_are_cleaned(cli: Cli, emails: Queue) -> None:
     jobs = [await emails.add("a", number) for number in range(5)]
     async with Worker(emails, nothing):

@@ -61,11 +61,14 @@ NOT_TRIED: Final = {
         "A parent whose id has colons (`a:b:c`, or a scheduler's run) goes on when its last child is removed. Node can't read such a key, "
         "and lets it wait for ever."
     ),
+    "clean with a limit": (
+        "The limit counts the jobs that `clean` removes. Node looks at so many, and stops behind them, however many of these stay."
+    ),
     "drain with iterations": (
         "`drain` leaves a scheduler's waiting iteration in its place. Node can keep another job's id instead, whose hash is gone."
     ),
 }
-"""What Node does wrong in a way that can't be undone afterwards: such steps are left out."""
+"""What Node does otherwise in a way that can't be undone afterwards: such steps are left out."""
 
 
 class Difference(AssertionError):

@@ -90,7 +90,16 @@ class QueueRules(Machine):
 
     @rule(queue=QUEUES, grace=st.sampled_from([0, 1_000, 60_000]), limit=st.sampled_from([0, 0, 1, 2]), state=st.sampled_from(STATES))
     def clean(self, queue: str, grace: int, limit: int, state: str) -> None:
+        if limit and any(self.stays(queue, state, job, grace) for job in self.ids(queue, (state,))):
+            return  # NOT_TRIED
         self.step("clean", queue=queue, grace=grace, limit=limit, state=state)
+
+    def stays(self, queue: str, state: str, job: str, grace: int) -> bool:
+        """Whether `clean` may leave this job, which is in that state."""
+        fields = self.world.keys.get(f"bull:{queue}:{job}", {"value": {}})["value"]
+        times = [int(fields[name]) for name in ("timestamp", "processedOn") if name in fields]
+        is_locked = f"bull:{queue}:{job}:lock" in self.world.keys
+        return is_locked or job.startswith("repeat:") or any(time > self.now - grace for time in times)
 
     @rule(queue=QUEUES, force=st.booleans())
     def obliterate(self, queue: str, force: bool) -> None:

@@ -24,6 +24,8 @@ def _told(hint: str) -> object:
     """Something that fits a parameter with this annotation."""
     if "datetime" in hint:
         return datetime(2026, 1, 1, tzinfo=UTC)
+    if "Mapping" in hint:
+        return {"7": "it broke."}
     return 7 if "int" in hint else ["it broke."] if "Sequence" in hint else "it broke."
 
 

@@ -18,7 +18,7 @@ from toril.cli.errors import UsageError
 from toril.cli.selecting import Selection, selection_of
 from toril.cli.session import Session
 from toril.doctor.workforce import read_workforce
-from toril.errors import JobError
+from toril.errors import DamagedKeyError, JobError
 from toril.queues.job import Job
 from toril.queues.queue import Queue
 from toril.queues.states import PENDING_STATES, STATES, JobState
@@ -213,7 +213,7 @@ class Bulk:
             return "it is gone"
         try:
             return await self.action.do(job, state)
-        except JobError as error:  # others were quicker: it is gone, or elsewhere
+        except (JobError, DamagedKeyError) as error:  # others were quicker: it is gone, or elsewhere; or a key of its parent is damaged
             return str(error)
 
     def _answer(self, session: Session, matched: int, done: int, skipped: list[dict[str, str]]) -> None:

@@ -11,11 +11,15 @@ from toril.cli.queues import limit_words, limits_of
 from toril.cli.selecting import Selection, read_states
 from toril.cli.session import Session
 from toril.durations import to_ms
+from toril.errors import DamagedJobsError
 from toril.queues.queue import Queue
 from toril.queues.states import JobState
 
 BATCH: Final = 1_000
 """How many jobs are removed between two moments in which somebody may interrupt."""
+
+MOST_BATCHES: Final = 20
+"""Each goes past all that the others have left, from the first one on."""
 
 WAITING: Final[tuple[JobState, ...]] = ("waiting", "prioritized")
 
@@ -61,16 +65,23 @@ async def clean(session: Session, name: str, state: str, older_than: str, limit:
     confirm(
         session.out, f"remove up to {most:,} {wanted} jobs of queue {name} (there are {total:,}) that are older than {older_than}", yes=yes
     )
-    removed = 0
+    removed, left = 0, None
+    batch = max(BATCH, most // MOST_BATCHES)
     with session.out.progress() as progress:
         bar = progress.add_task("removing", total=most)
-        while batch := min(BATCH, most - removed):
-            count = len(await queue.clean(older_than, limit=batch, state=wanted))
+        while page := min(batch, most - removed):
+            try:
+                count = len(await queue.clean(older_than, limit=page, state=wanted))
+            except DamagedJobsError as error:
+                count, left = error.done, error
             removed += count
             progress.update(bar, completed=removed)
-            if count < batch:
+            if count < page:
                 break
-    return _answer_removed(session, queue, removed, dry_run=False)
+    _answer_removed(session, queue, removed, dry_run=False)
+    if left is not None:
+        raise left
+    return None
 
 
 async def obliterate(session: Session, name: str, *, force: bool, yes: bool, dry_run: bool) -> None:

@@ -8,7 +8,7 @@ from typing import cast
 from rich.console import Console
 
 from toril.cli import exit_codes
-from toril.errors import ConfigurationError, InvalidRedisUrlError, ServerError, TorilError
+from toril.errors import ConfigurationError, DamagedJobsError, InvalidRedisUrlError, ServerError, TorilError
 from toril.telemetry.redaction import redact_text, redact_traceback
 
 
@@ -39,7 +39,8 @@ def exit_code_of(causes: list[BaseException]) -> int:
     """The code of the gravest of them."""
     if any(isinstance(cause, ConfigurationError) for cause in causes):
         return exit_codes.USAGE
-    return exit_codes.SERVER if any(isinstance(cause, ServerError) for cause in causes) else exit_codes.FAILED
+    is_server = any(isinstance(cause, ServerError) and not isinstance(cause, DamagedJobsError) for cause in causes)
+    return exit_codes.SERVER if is_server else exit_codes.FAILED
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -11,8 +11,8 @@ from toril.doctor.findings import Check, Finding
 from toril.doctor.words import jobs_word, listed
 from toril.queues.queue import Queue
 from toril.wire.codec import id_text
-from toril.wire.commands import below, pages_of_keys
 from toril.wire.connection import Server
+from toril.wire.key_pages import below, pages_of_keys
 from toril.wire.keys import JOB_KINDS, QUEUE_KINDS, QueueKeys
 from toril.wire.reads import LIST_STATES, READ_BATCH
 

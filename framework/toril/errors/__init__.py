@@ -20,6 +20,7 @@
     │   ├── ServerFullError                its memory is full, and nothing can be added
     │   ├── CommandFailedError             it could not carry out one command
     │   │   └── DamagedKeyError            since a key holds something that doesn't belong there
+    │   │       └── DamagedJobsError       an operation on many jobs has left some as they are, for that reason
     │   ├── ServerTooOldError              it lacks what the protocol needs
     │   ├── ServerKindError                it is a Cluster's node, or a Sentinel, and the address is written for something else
     │   └── EmbeddedServerError            the private server could not be found, started or reached
@@ -121,6 +122,7 @@ from toril.errors.queues import (
 )
 from toril.errors.servers import (
     CommandFailedError,
+    DamagedJobsError,
     DamagedKeyError,
     EmbeddedServerError,
     ReadOnlyServerError,
@@ -140,6 +142,7 @@ __all__ = [
     "ClaimObstructedError",
     "CommandFailedError",
     "ConfigurationError",
+    "DamagedJobsError",
     "DamagedKeyError",
     "DeadLetterError",
     "DelayedError",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from toril.errors.base import TorilError
 
@@ -90,6 +90,30 @@ class DamagedKeyError(CommandFailedError):
     @property
     def _fix(self) -> str:
         return "Another program has written there: mend or delete what doesn't belong there, and try again."
+
+
+class DamagedJobsError(DamagedKeyError):
+    """An operation on many jobs has left some of them as they are, since a key of theirs or of their parents holds something that doesn't
+    belong there; all others are done.
+
+    Fields: `jobs`, by ids of jobs that were left what refused each (of the first 100); `count`, how many were left; `done`, how many others
+    are done; `command`, the operation; `target`, the queue.
+    """
+
+    _SHOWN = 5
+
+    def __init__(self, address: str, command: str, target: str, jobs: Mapping[str, str], count: int, done: int) -> None:
+        problems = list(dict.fromkeys(jobs.values()))
+        super().__init__(address, f"{count} jobs were left as they are", command, target, problems)
+        self.args = (address, command, target, dict(jobs), count, done)
+        self.jobs, self.count, self.done = dict(jobs), count, done
+
+    def __str__(self) -> str:
+        shown = [f"job {job_id}, since the key {problem.rstrip('.')}" for job_id, problem in [*self.jobs.items()][: self._SHOWN]]
+        more = f"; and {self.count - len(shown)} more" if self.count > len(shown) else ""
+        what = "1 job" if self.count == 1 else f"{self.count} jobs"
+        told = "; ".join(shown) + more
+        return f"{self.command} of queue {self.target!r} has left {what} as before, and done all others: {told}. {self._fix}"
 
 
 class ServerTooOldError(ServerError):

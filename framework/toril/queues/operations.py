@@ -8,7 +8,7 @@ from typing import Literal
 from toril.calls import explained
 from toril.clock import Clock
 from toril.durations import Duration, to_ms
-from toril.errors import JobNotFoundError
+from toril.errors import DamagedJobsError, JobNotFoundError
 from toril.queues.listeners import Listeners
 from toril.queues.option_parts import KeepJobs, keep_text
 from toril.queues.option_values import stored_options
@@ -81,6 +81,9 @@ class QueueOperations:
         Args:
             limit: not more than so many.
             until: only those that ended by then.
+
+        Raises:
+            DamagedJobsError: some were left as they are, since keys of their parents are damaged; it names them. All others are done.
         """
         until_ms = None if until is None else JobOptions(timestamp=until).timestamp_ms
         return await (await self._use()).move_all(state, limit, until_ms)
@@ -93,6 +96,9 @@ class QueueOperations:
         """Remove all jobs that wait (with `delayed` also those that wait for their time); how many. No event tells of each.
 
         Running and ended jobs, those that wait for children, and the next jobs of schedulers stay.
+
+        Raises:
+            DamagedJobsError: some were left as they are, since keys of their parents are damaged; it names them. All others are gone.
         """
         return await (await self._use()).drain(delayed=delayed)
 
@@ -104,6 +110,8 @@ class QueueOperations:
 
         Raises:
             QueueBusyError: jobs run. The queue stays paused then.
+            DamagedJobsError: some were left as they are, since keys of their parents (of other queues) are damaged; it names them. All
+                others are gone, and the queue stays paused.
         """
         await self.pause()
         await (await self._use()).obliterate(force=force)
@@ -116,11 +124,18 @@ class QueueOperations:
 
         Args:
             grace: how old they must be; `"0s"` removes all.
-            limit: not more than so many.
+            limit: not more than so many are removed, the oldest (of delayed ones those that are due first).
             state: which jobs.
+
+        Raises:
+            DamagedJobsError: some were left as they are, since keys of their parents are damaged; it names them. All others are gone.
         """
         until_ms = self.clock.now_ms() - to_ms(grace, "grace")
-        removed = await (await self._use()).clean(state_key(state), until_ms, limit)
+        try:
+            removed = await (await self._use()).clean(state_key(state), until_ms, limit)
+        except DamagedJobsError as error:
+            self.listeners.tell("cleaned", error.done, state)
+            raise
         self.listeners.tell("cleaned", len(removed), state)
         return removed
 

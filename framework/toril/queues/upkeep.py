@@ -58,6 +58,9 @@ class QueueUpkeep:
 
         They would never run and never be listed. The keys of the queue are gone through page by page; other work goes on meanwhile.
         A parent no longer waits for an orphan that is removed. Nothing else is touched, and no job that a worker holds.
+
+        Raises:
+            DamagedJobsError: some were left as they are, since keys of their parents are damaged; it names them. All others are gone.
         """
         return await (await self._use()).remove_orphans()
 

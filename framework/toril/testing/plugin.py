@@ -28,8 +28,8 @@ from toril.errors import InvalidRedisUrlError, ServerError
 from toril.testing.environment import TestEnvironment, set_environment
 from toril.testing.errors import LeakError, TestServerError
 from toril.testing.leaks import leaked_tasks, threads_end
-from toril.wire.commands import remove_keys
 from toril.wire.connection import Server
+from toril.wire.key_pages import remove_keys
 
 
 @pytest.fixture(scope="session")

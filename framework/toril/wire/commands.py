@@ -5,32 +5,22 @@ Everything that goes in or comes out is in our own words; the scripts and the re
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-from toril.errors import QueueBusyError
 from toril.wire import replies, scripts
 from toril.wire.add_commands import AddCommands
+from toril.wire.bulk_commands import BulkCommands
 from toril.wire.codec import claimed_record, id_text
 from toril.wire.connection import Connection, Server
-from toril.wire.job_commands import JobCommands
 from toril.wire.keys import QueueKeys
-from toril.wire.reads import LIST_STATES, READ_BATCH
 from toril.wire.refusals import Argument
 from toril.wire.turns import ClaimState, StalledReply, TurnReply, TurnRequest
 
 NO_DETAILS: Final[Mapping[int, int | bytes]] = {}
 
-MOVE_BATCH: Final = 1_000
-CLEAN_BATCH: Final = 1_000
-"""How many jobs one call moves or removes: a few ms of the server's time."""
 
-LIST_PAGE: Final = 10_000
-"""How many ids of a list are read at once."""
-
-
-class QueueCommands(AddCommands, JobCommands):
+class QueueCommands(AddCommands, BulkCommands):
     """The operations of the protocol on one queue."""
 
     async def set_max_events(self, count: int | None) -> None:
@@ -135,75 +125,6 @@ class QueueCommands(AddCommands, JobCommands):
         """Forget how much of the rate limit is used up."""
         await self._commands.call("DEL", self.keys.limiter, repeatable=True)
 
-    async def move_all(self, state: str, limit: int | None, until_ms: int | None) -> int:
-        """Let jobs of one state (failed, completed, delayed) wait, the oldest first; how many were moved.
-
-        Args:
-            limit: not more than so many; None: all.
-            until_ms: only those that ended (or, delayed, are due) by then; None: all.
-        """
-        moved = 0
-        until: Argument = "+inf" if until_ms is None else until_ms
-        while limit is None or moved < limit:
-            batch = MOVE_BATCH if limit is None else min(MOVE_BATCH, limit - moved)
-            count: int = await self._commands.run(scripts.load("move_all"), self._bases, state, batch, until)
-            moved += count
-            if count < batch:
-                break
-        return moved
-
-    async def clean(self, state: str, until_ms: int, limit: int | None) -> list[str]:
-        """Remove jobs of one state that are older than a moment; their ids (wire §3.12)."""
-        removed: list[str] = []
-        while limit is None or len(removed) < limit:
-            batch = CLEAN_BATCH if limit is None else min(CLEAN_BATCH, limit - len(removed))
-            ids: list[bytes] = await self._commands.run(scripts.load("clean"), self._bases, state, until_ms, batch)
-            removed += map(id_text, ids)
-            if len(ids) < batch:
-                break
-        return removed
-
-    async def drain(self, *, delayed: bool) -> int:
-        """Remove all jobs that wait, with the delayed ones if asked; how many (wire §3.12)."""
-        removed = 0
-        for state in ("wait", "paused", *(("delayed",) if delayed else ()), "prioritized"):  # the order in which parents run then
-            passed = 0
-            while passed >= 0:
-                count, passed = await self._commands.run(scripts.load("drain"), self._bases, state, CLEAN_BATCH, passed)
-                removed += count
-        return removed
-
-    async def obliterate(self, *, force: bool) -> None:
-        """Remove a paused queue with all that belongs to it, our own keys too (wire §3.12).
-
-        Raises:
-            QueueBusyError: it isn't paused, or jobs run and `force` is False.
-        """
-        while code := await self._commands.run(scripts.load("obliterate"), self._bases, CLEAN_BATCH, int(force), repeatable=True):
-            if code < 0:
-                raise QueueBusyError(self.keys.queue, "it isn't paused" if code == -1 else "jobs are running")
-        await remove_keys(self._commands, below(self.keys.own))
-
-    async def remove_orphans(self) -> int:
-        """Remove jobs that are in no collection; how many (wire §3.12).
-
-        Most jobs wait in a list, where the server would have to look each of them up by walking through it. So what is in the lists
-        is noted here beforehand, and only the others are sent; the script has the last word.
-        """
-        listed: set[bytes] = set()
-        for state in LIST_STATES:
-            start = 0
-            while page := await self._commands.call("LRANGE", self.keys.state(state), start, start + LIST_PAGE - 1, repeatable=True):
-                listed.update(page)
-                start += LIST_PAGE
-        removed, base = 0, len(self.keys.base.encode())
-        async for keys in pages_of_keys(self._commands, below(self.keys.base)):
-            ids = [key[base:] for key in keys if key[base:] not in listed]
-            for at in range(0, len(ids), READ_BATCH):
-                batch = ids[at : at + READ_BATCH]
-                removed += await self._commands.run(scripts.load("remove_orphans"), self._bases, *batch, repeatable=True)
-        return removed
-
 
 async def next_due_ms(server: Server, keys: QueueKeys, now_ms: int) -> int | None:
     """For tests: when the queue's next delayed job is due or its rate limit is over, after now; None if nothing is delayed or limited."""
@@ -215,28 +136,6 @@ async def next_due_ms(server: Server, keys: QueueKeys, now_ms: int) -> int | Non
     if limited_ms > 0:
         times.append(now_ms + limited_ms)
     return min(times, default=None)
-
-
-async def pages_of_keys(connection: Connection, pattern: str) -> AsyncGenerator[list[bytes]]:
-    """The names of all keys that match, page by page; one may come twice."""
-    cursor: bytes | str = "0"
-    while True:
-        cursor, keys = await connection.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000, repeatable=True)
-        if keys:
-            yield keys
-        if cursor == b"0":
-            return
-
-
-async def remove_keys(connection: Connection, pattern: str) -> None:
-    """Remove all keys whose names match, page by page."""
-    async for keys in pages_of_keys(connection, pattern):
-        await connection.call("UNLINK", *keys, repeatable=True)
-
-
-def below(base: str) -> str:
-    """The pattern of all keys that begin with `base`, whatever that holds."""
-    return re.sub(r"([*?\[\]\\])", r"\\\1", base) + "*"
 
 
 async def shift_ttls(server: Server, prefix: str, by_ms: int) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from toril.wire.commands import below, pages_of_keys
 from toril.wire.connection import Server
+from toril.wire.key_pages import below, pages_of_keys
 from toril.wire.keys import QueueKeys
 
 

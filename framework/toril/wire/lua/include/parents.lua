@@ -46,8 +46,9 @@ local function parent_obstacle(q, parent_key, parent_json)
     if problem then return problem end
   end
   local base = place_of_parent(q, parent_key, parent_json)
+  if not base then return parent_key .. " is no key of a job" end
   local is_open = base == q.base or q.others and q.others[base] -- looked at already
-  local problem = base and not is_open and damage_of(base) or nil
+  local problem = not is_open and damage_of(base) or nil
   q.sound[place] = not problem
   return problem
 end
@@ -136,8 +137,25 @@ local function drop_parent_link(q, key)
   end
 end
 
+-- What would stop that half-way, from the job upwards: a key and what is wrong with it, or nil.
+local function hard_obstacle(q, key)
+  local seen = {}
+  while not seen[key] do
+    seen[key] = true
+    local parent = redis.pcall("HMGET", key, "parentKey", "parent")
+    local parent_key = parent[1]
+    if not parent_key or call("EXISTS", parent_key) == 0 then return end
+    local problem = parent_obstacle(q, parent_key, parent[2])
+    if problem then return problem end
+    -- Only a parent of this queue that waits for nobody else would go as well.
+    if place_of_parent(q, parent_key, parent[2]) ~= q.base or call("SCARD", parent_key .. ":dependencies") ~= 1 then return end
+    key = parent_key
+  end
+end
+
 -- §3.5.2, hard: a parent of the same queue goes away with its last child, and so on upwards; any other is released, without a word.
 local function drop_parent_link_hard(q, key)
+  refuse(hard_obstacle(q, key))
   local pq, id, parent_key = unlink(q, key)
   while pq do
     if pq ~= q then
