@@ -19,9 +19,10 @@ class Work:
         return os.getpid()
 
     @process("hang")
-    async def hang(self, job: Job[Any, None]) -> None:
+    async def hang(self, job: Job[float, None]) -> None:
+        """Sleeps for so many seconds."""
         print("hanging", flush=True)
-        await asyncio.sleep(3)
+        await asyncio.sleep(job.data)
 
     @process("block")
     async def block(self, job: Job[float, None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.app.processes import Runner, Running, runner_of
+from tests.proxy import Cut, Proxy, is_script
 from tests.servers import OwnServer, free_ports
 from tests.support import eventually_now
 from toril import Queue
@@ -146,14 +149,16 @@ async def test_it_is_alive_and_not_ready_while_it_waits_for_its_server(run: Runn
     assert probed.worker.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 async def test_a_server_that_goes_away_makes_it_unready_until_it_is_back(
-    run: Runner, start: Callable[..., Probed], own_server: OwnServer
+    run: Runner, start: Callable[..., Probed], own_server: OwnServer, processes: int
 ) -> None:
     run.environment["REDIS_URL"] = own_server.url
-    probed = start()
+    probed = start(processes=processes)
     eventually_now(probed.is_ready)
     await own_server.end()
-    eventually_now(lambda: probed.is_not_ready("queue work: "))
+    for who in ("process 1: ", "process 2: ") if processes == 2 else ("",):
+        eventually_now(partial(probed.is_not_ready, f"{who}queue work: "))
     probed.is_alive()
     assert probed.get("/metrics")[0] == 200
     assert probed.sum_of("toril_queue_jobs") == 0  # unknown: an old number would be a lie
@@ -168,6 +173,13 @@ async def test_a_server_that_hangs_makes_it_unready_before_the_network_gives_up(
     run.environment["REDIS_URL"] = own_server.url
     probed = start()
     eventually_now(probed.is_ready)
+
+    async def all_is_answered() -> None:  # what is asked and not answered fails by itself, and is told as that
+        clients = await own_server.ask("CLIENT LIST")
+        assert await own_server.ask("EXISTS", f"{run.environment['TORIL_PREFIX']}:work:stalled-check")
+        assert any(client["cmd"] == "bzpopmin" and "b" in client["flags"] for client in clients)
+
+    await eventually(all_is_answered)
     os.kill(own_server.pid, signal.SIGSTOP)
     try:
         eventually_now(lambda: probed.is_not_ready("the server was last heard of"))
@@ -175,6 +187,60 @@ async def test_a_server_that_hangs_makes_it_unready_before_the_network_gives_up(
     finally:
         os.kill(own_server.pid, signal.SIGCONT)
     eventually_now(probed.is_ready)
+    assert probed.worker.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize(
+    ("refuse", "accept"),
+    [
+        pytest.param(("ACL", "SETUSER", "default", "-@scripting"), ("ACL", "SETUSER", "default", "+@all"), id="rights withdrawn"),
+        pytest.param(("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE"), id="failed over"),
+    ],
+)
+async def test_a_server_that_refuses_makes_it_unready_until_it_does_not(
+    run: Runner, start: Callable[..., Probed], own_server: OwnServer, refuse: tuple[str, ...], accept: tuple[str, ...]
+) -> None:
+    run.environment["REDIS_URL"] = own_server.url
+    probed = start()
+    eventually_now(probed.is_ready)
+    await own_server.ask(*refuse)
+    eventually_now(lambda: probed.is_not_ready("queue work: "))
+    probed.is_alive()
+    await own_server.ask(*accept)
+    eventually_now(probed.is_ready)
+    assert probed.worker.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("how", [Cut.BEFORE, Cut.AFTER, Cut.HOLD])
+async def test_locks_that_can_not_be_renewed_make_it_unready_though_all_else_works(
+    run: Runner, start: Callable[..., Probed], queue: Queue, toril_server_url: str, how: Cut
+) -> None:
+    in_thread = asyncio.to_thread  # the proxy needs the loop of the test
+    async with Proxy(toril_server_url) as proxy:
+        run.environment["REDIS_URL"] = proxy.url
+        probed = await in_thread(start)
+        await queue.add("hang", 60)
+        await in_thread(probed.worker.read_until, "hanging")
+        await in_thread(eventually_now, probed.is_ready)
+        renews = is_script("renew_locks")
+        proxy.decide = lambda command: how if renews(command) else None
+        await in_thread(eventually_now, lambda: probed.is_not_ready("queue work: locks"))
+        await in_thread(probed.is_alive)
+        proxy.decide = lambda command: None
+        proxy.release()
+        await in_thread(eventually_now, probed.is_ready)
+        assert await in_thread(probed.worker.end, signal.SIGKILL) == -signal.SIGKILL
+
+
+async def test_a_lock_that_is_lost_is_counted_and_the_worker_stays_ready(start: Callable[..., Probed], queue: Queue) -> None:
+    probed = start()
+    eventually_now(probed.is_ready)
+    job = await queue.add("hang", 60)
+    probed.worker.read_until("hanging")
+    await queue.server.commands.call("DEL", queue.keys.lock(job.id))
+    eventually_now(lambda: _equal(probed.sum_of("toril_locks_lost_total", queue="work"), 1))
+    probed.is_ready()
+    probed.is_alive()
     assert probed.worker.end(signal.SIGTERM) == 0
 
 
@@ -200,7 +266,7 @@ def _told(problems: list[str], words: str) -> None:
 async def test_from_the_signal_on_it_is_unready_and_alive(start: Callable[..., Probed], queue: Queue, processes: int) -> None:
     probed = start(processes=processes)
     eventually_now(probed.is_ready)
-    await queue.add("hang")
+    await queue.add("hang", 3)
     probed.worker.read_until("hanging")
     probed.worker.process.send_signal(signal.SIGTERM)
     eventually_now(lambda: probed.is_not_ready("stopping"))
