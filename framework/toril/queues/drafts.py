@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
@@ -198,23 +199,44 @@ def new_job(draft: JobDraft[Any, Any], recipe: Recipe, now_ms: int, *, is_letter
         return job
     if options.deduplication is not None:
         raise InvalidOptionError("deduplication", options.deduplication.id, "a job with a parent can't have it")
-    return as_child(job, *draft.parent)
+    return linked(job, parent=draft.parent)
 
 
-def with_id(job: NewJob, job_id: str) -> NewJob:
-    """A job that says no id itself, with this one."""
-    options = cast("dict[str, Any]", from_json(job.opts))
-    return replace(job, job_id=job_id, opts=to_json({**options, "jobId": job_id}, f"the options of job {job.name!r}"))
+def linked(job: NewJob, *, job_id: str = "", parent: tuple[str, str] | None = None) -> NewJob:
+    """The job with an id, if it says none itself, and as one that another job waits for (wire §2.1, §3.1.4).
+
+    Args:
+        parent: the qualified name of the other job's queue, and its id.
+    """
+    opts = job.opts
+    if job_id:
+        opts = _with_member(opts, b"jobId", to_json(job_id, f"the id of job {job.name!r}"))
+    if parent is None:
+        return replace(job, job_id=job_id or job.job_id, opts=opts)
+    said, link = _parent_texts(parent, _failure_flags(job.opts))
+    return replace(
+        job, job_id=job_id or job.job_id, opts=_with_member(opts, b"parent", said), parent_key=f"{parent[0]}:{parent[1]}", parent=link
+    )
 
 
-def as_child(job: NewJob, parent_queue: str, parent_id: str) -> NewJob:
-    """A job that another one waits for: by the qualified name of its queue, and its id (wire §2.1, §3.1.4)."""
-    options = cast("dict[str, Any]", from_json(job.opts))
-    flags = {flag: True for flag in FAILURE_FLAGS.values() if options.get(flag)}
-    options["parent"] = {"id": parent_id, "queue": parent_queue}
-    link = {"id": parent_id, "queueKey": parent_queue, **flags}
-    what = f"the parent of job {job.name!r}"
-    return replace(job, opts=to_json(options, what), parent_key=f"{parent_queue}:{parent_id}", parent=to_json(link, what))
+def _with_member(json_object: bytes, name: bytes, value: bytes) -> bytes:
+    """JSON text of an object with one member more, which it doesn't have yet."""
+    return b'%b%b"%b":%b}' % (json_object[:-1], b"" if json_object == b"{}" else b",", name, value)
+
+
+@lru_cache(maxsize=64)
+def _failure_flags(opts: bytes) -> tuple[str, ...]:
+    """What the failure of a job with these options does to its parent, as the wire has it: the children of a flow mostly share them."""
+    options = cast("dict[str, Any]", from_json(opts))
+    return tuple(flag for flag in FAILURE_FLAGS.values() if options.get(flag))
+
+
+@lru_cache(maxsize=64)
+def _parent_texts(parent: tuple[str, str], flags: tuple[str, ...]) -> tuple[bytes, bytes]:
+    """What a child's options say of its parent, and what its hash does: the same for all children that a flow adds to one parent."""
+    queue, job_id = parent
+    what = f"the parent {job_id!r}"
+    return to_json({"id": job_id, "queue": queue}, what), to_json({"id": job_id, "queueKey": queue, **dict.fromkeys(flags, True)}, what)
 
 
 def _expiry_ms(options: JobOptions, timestamp_ms: int) -> int | None:

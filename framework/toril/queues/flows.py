@@ -23,7 +23,7 @@ from typing_extensions import Unpack
 from toril.calls import explained
 from toril.clock import Clock, SystemClock
 from toril.errors import InvalidCallError, InvalidOptionError, QueueClosedError
-from toril.queues.drafts import MISSING, JobDraft, as_child, draft_of, with_id
+from toril.queues.drafts import MISSING, JobDraft, draft_of, linked
 from toril.queues.job import Job
 from toril.queues.job_def import JobDef
 from toril.queues.opening import ADDRESS, open_server, prefix_or_default
@@ -249,9 +249,8 @@ def _levels(root: _Planned) -> Iterator[_Planned]:
 
 def _encode(node: _Planned, now_ms: int) -> NewJob:
     job = node.queue.encode(node.flow.draft, now_ms)
-    if not job.job_id:
-        job = with_id(job, node.job_id)
-    return job if node.parent is None else as_child(job, node.parent.queue.keys.qualified_name, node.parent.job_id)
+    parent = None if node.parent is None else (node.parent.queue.keys.qualified_name, node.parent.job_id)
+    return linked(job, job_id="" if job.job_id else node.job_id, parent=parent)
 
 
 async def _send(plan: _Planned, now_ms: int, *, idempotent: bool) -> None:
