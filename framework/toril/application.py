@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Collection, Coroutine, Generator
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from types import TracebackType
@@ -40,6 +40,7 @@ from toril.modules.settings import TorilSettings
 from toril.modules.tokens import SERVER, QueueToken
 from toril.modules.workers import check_served, make_workers, running, served_queues, wait_until_idle
 from toril.queues.queue import Queue
+from toril.stop_signals import STOP_SIGNALS
 from toril.telemetry.logs import get_logger
 from toril.worker.worker import Worker
 
@@ -282,7 +283,7 @@ class Application:
 
     async def _run_with_signals(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         self._expect_new()
-        with self._signals():
+        with STOP_SIGNALS.heard_by(self._on_signal):
             await self._begin()
             try:
                 await run_unless(self._stop_asked, work())
@@ -319,7 +320,7 @@ class Application:
         try:
             try:
                 self._state = ApplicationState.STARTING
-                if await run_unless(self._stop_asked, self._init()):
+                if await run_unless(self._stop_asked, self._init()) and not self._stop_asked.is_set():
                     await self._run_workers()
             except BaseException as error:
                 if self._begun.is_set():  # else whoever starts it learns of it at once
@@ -381,26 +382,11 @@ class Application:
         log.info("stopped")
         return errors
 
-    @contextlib.contextmanager
-    def _signals(self) -> Generator[None]:
-        """SIGTERM and SIGINT ask to stop, in this block."""
-        loop = asyncio.get_running_loop()
-        installed: list[signal.Signals] = []
-        for one in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # not the main thread, or no signals here
-                loop.add_signal_handler(one, self._on_signal, one.name)
-                installed.append(one)
-        try:
-            yield
-        finally:
-            for one in installed:
-                loop.remove_signal_handler(one)
-
-    def _on_signal(self, name: str) -> None:
+    def _on_signal(self, sent: signal.Signals) -> None:
         again = self._stop_asked.is_set()
         if again:
-            log.warning("stopping at once", signal=name)
-        self.ask_to_stop(name, force=again)
+            log.warning("stopping at once", signal=sent.name)
+        self.ask_to_stop(sent.name, force=again)
 
 
 def _log_ready(app: Application) -> None:

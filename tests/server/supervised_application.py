@@ -29,6 +29,7 @@ class Work:
         finally:
             sleeping.kill()
             sleeping.wait()
+            print("slept", flush=True)  # its supervisor, who reads that, may be gone
         return "never"
 
     @process("until-told")
@@ -67,6 +68,13 @@ class Children:
     @process("log", executor="process")
     def in_a_child(self, job: Job[Any, None]) -> None:
         self._log.warning("from a child process")
+
+    @process("print", executor="process")
+    def prints(self, job: Job[Any, None]) -> None:
+        print("printing", flush=True)
+        while True:
+            print("still printing", flush=True)
+            time.sleep(0.001)
 
 
 class Ticks:

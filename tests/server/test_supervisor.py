@@ -278,7 +278,20 @@ async def test_a_supervisor_that_is_killed_leaves_no_process_and_no_job_behind(r
     hanging(worker)
     worker.process.kill()
     all_gone(pids(worker))
-    assert await job.get_state() == "waiting"  # put back, not left to the sweep
+    assert await job.get_state() == "waiting"  # put back, not left to the sweep, nor failed by what it printed then
+
+
+async def test_what_a_child_process_prints_when_the_supervisor_was_killed_fails_no_job(
+    run: Runner, tmp_path: Path, server: Server, prefix: str
+) -> None:
+    worker = start(run, tmp_path)
+    worker.read_until(" ready ")
+    async with Queue[Any, Any]("children", prefix=prefix, server=server) as children:
+        job = await children.add("print")
+        worker.read_until("still printing")
+        worker.process.kill()
+        all_gone(pids(worker))
+        assert await job.get_state() == "waiting"
 
 
 async def test_a_process_that_hears_nothing_does_not_outlive_its_supervisor(run: Runner, tmp_path: Path, queue: Queue) -> None:

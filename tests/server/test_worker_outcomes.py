@@ -134,6 +134,28 @@ async def test_nothing_that_a_handler_raises_ends_the_worker(queue: Queue, make:
     assert await second.get_state() == "completed"
 
 
+@pytest.mark.parametrize("make", [KeyboardInterrupt, asyncio.CancelledError])
+async def test_a_second_ctrl_c_that_is_raised_in_a_handler_puts_its_job_back(queue: Queue, make: type[BaseException]) -> None:
+    job, started, stopping = await queue.add("a"), asyncio.Event(), asyncio.Event()
+
+    async def handle(job: Job) -> None:
+        started.set()
+        await stopping.wait()
+        raise make
+
+    async with Worker(queue, handle) as worker:
+        await started.wait()
+        worker.ask_to_stop()
+        await eventually(lambda: _is_stopping(worker))
+        stopping.set()
+    await job.refresh()
+    assert (await job.get_state(), job.attempts_made) == ("waiting", 0)
+
+
+def _is_stopping(worker: Worker) -> None:
+    assert worker.state.value == "stopping"
+
+
 async def test_what_cannot_be_stored_as_it_is_is_stored_readably(queue: Queue) -> None:
     huge, surrogate, empty = [await queue.add(name) for name in ("huge", "surrogate", "empty")]
     texts = {"huge": "x" * 100_000, "surrogate": "half \ud800", "empty": ""}

@@ -15,3 +15,5 @@ LEFT_BEHIND: Final = 4
 """A worker's handlers would not end at stop."""
 INTERRUPTED: Final = 130
 """Ctrl-C."""
+TERMINATED: Final = 143
+"""SIGTERM before a worker has begun."""

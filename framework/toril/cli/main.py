@@ -74,6 +74,9 @@ def worker(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors at start.")] = False,
 ) -> None:
     """Run the workers of an application until Ctrl-C or SIGTERM."""
+    from toril.stop_signals import STOP_SIGNALS
+
+    STOP_SIGNALS.own()
     from toril.cli.worker_command import WorkerCommand
 
     names = None if queues is None else _split(queues)

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Final
 
 from toril.application import Application
 from toril.cli import exit_codes
@@ -21,7 +21,9 @@ from toril.cli.process_probe import ProcessProbe
 from toril.cli.worker import run_worker
 from toril.cli.worker_command import WorkerCommand
 from toril.clock import SystemClock
+from toril.stop_signals import STOP_SIGNALS
 from toril.telemetry.logs import OneOfSeveral, chosen_logging, get_logger, mark_logs
+from toril.worker.lasting_output import let_output_last
 
 log = get_logger(__name__)
 
@@ -88,9 +90,10 @@ class Line:
 
 def main() -> None:
     """Run the worker that the supervisor wants."""
+    STOP_SIGNALS.own()
+    let_output_last()
     told = json.loads(sys.argv[1])
     mark_logs(OneOfSeveral(told["process"], told["colors"]))
     line = Line(told["line"])
     line.watch()
-    cast("Any", sys.stdout).reconfigure(line_buffering=True)  # it is a pipe, and would be held back
     sys.exit(run_worker(WorkerCommand(**told["command"]), line))

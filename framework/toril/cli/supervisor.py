@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from toril.cli.probes import ProbeListener
 from toril.cli.worker_command import WorkerCommand
 from toril.cli.worker_process import Message, WorkerProcess
 from toril.clock import SystemClock
+from toril.stop_signals import STOP_SIGNALS
 from toril.telemetry.logs import configure_logging, follow_logging, get_logger
 
 log = get_logger(__name__)
@@ -53,20 +54,22 @@ def pause_ms(failures: int) -> int:
 
 def run_supervisor(command: WorkerCommand, processes: int, *, reload: bool, probes: ProbeListener | None = None) -> int:
     """Run so many worker processes until told to stop; the exit code for all. `probes` answers for them."""
+    STOP_SIGNALS.own()
+    STOP_SIGNALS.hold()
     configure_logging()
-    try:
-        return asyncio.run(_run(Supervisor(command, processes, reload=reload), probes))
-    except KeyboardInterrupt:  # nothing has begun
-        return exit_codes.INTERRUPTED
+    return asyncio.run(_run(Supervisor(command, processes, reload=reload), probes))
 
 
 async def _run(supervisor: Supervisor, probes: ProbeListener | None) -> int:
-    if probes is None:
-        return await supervisor.run()
-    from toril.cli.fleet_probe import FleetProbe  # only here: without probes the supervisor imports no worker
+    answering: AbstractContextManager[None] = nullcontext()
+    if probes is not None:
+        from toril.cli.fleet_probe import FleetProbe  # only here: without probes the supervisor imports no worker
 
-    with probes.answering(FleetProbe(supervisor, asyncio.get_running_loop())):
-        return await supervisor.run()
+        answering = probes.answering(FleetProbe(supervisor, asyncio.get_running_loop()))
+    with answering:
+        code = await supervisor.run()
+        STOP_SIGNALS.end_with(code)
+        return code
 
 
 class Supervisor:
@@ -114,7 +117,7 @@ class Supervisor:
 
     async def run(self) -> int:
         """Keep the processes running until told to stop; the exit code for all."""
-        with self._signals():
+        with STOP_SIGNALS.heard_by(self._on_signal):
             async with asyncio.TaskGroup() as group:
                 if self._reload:
                     group.create_task(self._watch_files(), name="files")
@@ -224,18 +227,6 @@ class Supervisor:
         for process in self._running.values():
             process.send(sent)
 
-    @contextmanager
-    def _signals(self) -> Generator[None]:
-        """SIGTERM and SIGINT stop all, in this block."""
-        loop, both = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
-        for one in both:
-            loop.add_signal_handler(one, self._on_signal, one)
-        try:
-            yield
-        finally:
-            for one in both:
-                loop.remove_signal_handler(one)
-
     def _on_signal(self, sent: signal.Signals) -> None:
         if self._stopping.is_set():
             log.warning("stopping at once", signal=sent.name)
@@ -258,8 +249,8 @@ def exit_code_for_all(codes: Sequence[int]) -> int:
     >>> exit_code_for_all([0, 4]), exit_code_for_all([4, 1, 0]), exit_code_for_all([0, -15]), exit_code_for_all([-11])
     (4, 1, 0, 1)
     """
-    # A signal that comes before a process has begun, or when it has all but ended, ends it in the system's way.
-    told = {0, exit_codes.INTERRUPTED, -signal.SIGTERM, -signal.SIGINT}
+    # A signal that comes before a process's own first line ends it in the system's way.
+    told = {0, exit_codes.INTERRUPTED, exit_codes.TERMINATED, -signal.SIGTERM, -signal.SIGINT}
     failures = [code for code in codes if code not in told and code != exit_codes.LEFT_BEHIND]
     if failures:
         return failures[0] if failures[0] > 0 else exit_codes.FAILED

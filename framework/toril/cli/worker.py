@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib.util
-import logging
-import os
 import signal
-import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from toril.application import Application, WorkerFactory
 from toril.cli import exit_codes
@@ -24,6 +21,7 @@ from toril.modules.connections import find
 from toril.modules.decorators import ProcessorFields
 from toril.modules.roles import check_roles
 from toril.modules.settings import TorilSettings
+from toril.stop_signals import STOP_SIGNALS, leave_at_once
 from toril.telemetry.logs import configure_logging, get_logger
 
 log = get_logger(__name__)
@@ -47,22 +45,30 @@ class Progress(Protocol):
 
 def run_worker(command: WorkerCommand, progress: Progress | None = None, probes: ProbeListener | None = None) -> int:
     """Run until told to stop; the exit code. `probes` answers for this process alone."""
-    configure_logging()
-    probe = ProcessProbe() if command.is_probed else None
-    if probe is not None and progress is not None:
-        progress.probe_with(probe)
-    with nullcontext() if probes is None or probe is None else probes.answering(probe):
-        return _run_to_exit_code(command, progress, probe)
-
-
-def _run_to_exit_code(command: WorkerCommand, progress: Progress | None, probe: ProcessProbe | None) -> int:
+    STOP_SIGNALS.own()
     try:
-        _run_loop(_run(load_module(command.module), command, progress, probe))
+        configure_logging()
+        probe = ProcessProbe() if command.is_probed else None
+        if probe is not None and progress is not None:
+            progress.probe_with(probe)
+        with nullcontext() if probes is None or probe is None else probes.answering(probe):
+            module, run_loop = load_module(command.module), _loop_runner()
+            STOP_SIGNALS.hold()
+            return run_loop(_run_to_exit_code(module, command, progress, probe))
     except KeyboardInterrupt:  # while modules were imported: nothing has begun
         return exit_codes.INTERRUPTED
     except Exception as error:  # noqa: BLE001 -- the end of the program
         return report(error, show_traceback=command.debug)
-    return 0
+
+
+async def _run_to_exit_code(module: type, command: WorkerCommand, progress: Progress | None, probe: ProcessProbe | None) -> int:
+    code = exit_codes.OK
+    try:
+        await _run(module, command, progress, probe)
+    except Exception as error:  # noqa: BLE001 -- the end of the program
+        code = report(error, show_traceback=command.debug)
+    STOP_SIGNALS.end_with(code)
+    return code
 
 
 async def _run(module: type, command: WorkerCommand, progress: Progress | None, probe: ProcessProbe | None) -> None:
@@ -100,7 +106,7 @@ async def _run(module: type, command: WorkerCommand, progress: Progress | None, 
             raise
         code = report(error, show_traceback=command.debug)
     if app.left_behind:
-        _leave(code)
+        leave_at_once(code)
 
 
 def spare_the_collector() -> None:
@@ -110,39 +116,25 @@ def spare_the_collector() -> None:
     gc.freeze()
 
 
-def _leave(code: int) -> NoReturn:
-    """End the process at once: threads that don't end can't be stopped. The loop's end would wait for them, the interpreter's, too."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 async def _unless_told_to_stop(creating: Coroutine[Any, Any, Application]) -> Application | None:
     """Wait for the application; a signal ends that, too (it may wait for its server): what exists is closed, and None returned."""
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(creating)
-    told: list[str] = []
+    task = asyncio.create_task(creating)
+    told: list[signal.Signals] = []
 
-    def on_signal(name: str) -> None:
-        told.append(name)
-        log.info("stopping before the start", signal=name)
+    def on_signal(sent: signal.Signals) -> None:
+        told.append(sent)
+        log.info("stopping before the start", signal=sent.name)
         task.cancel()
 
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for one in signals:
-        loop.add_signal_handler(one, on_signal, one.name)
     try:
-        app = await task
+        with STOP_SIGNALS.heard_by(on_signal):
+            app = await task
         if not told:
             return app
         await app.stop()  # the signal came in the very moment in which it was made
     except asyncio.CancelledError:
         if not told:
             raise
-    finally:
-        for one in signals:
-            loop.remove_signal_handler(one)
     return None
 
 
@@ -152,11 +144,10 @@ def _follow_settings(app: Application) -> None:
         configure_logging(log_format=settings.log.format, level=settings.log.level, levels=settings.log.levels)
 
 
-def _run_loop(main: Coroutine[Any, Any, None]) -> None:
-    """On uvloop where it is installed: it is faster."""
+def _loop_runner() -> Callable[[Coroutine[Any, Any, int]], int]:
+    """Of uvloop where it is installed: it is faster."""
     if importlib.util.find_spec("uvloop") is None:  # not by `except`: every traceback would begin with the import that failed
-        asyncio.run(main)
-    else:
-        import uvloop
+        return asyncio.run
+    import uvloop
 
-        uvloop.run(main)
+    return uvloop.run

@@ -39,6 +39,9 @@ MOST_EXPECTED: Final = 100
 """How many cancelled jobs that other workers run are remembered: one may be on its way here."""
 
 
+_END_OF_PROCESS: Final = (KeyboardInterrupt, asyncio.CancelledError)
+"""What a handler raises while its worker stops, if somebody is ending the process (a second Ctrl-C): no failure of the job."""
+
 REFUSED_RETRY_MS: Final = 5_000
 """How long a job whose end (or dead letter) could not be written waits until that is tried again."""
 
@@ -182,6 +185,12 @@ class Attempts:
     def _gather(self, running: RunningJob, outcome: Outcome) -> None:
         """The attempt is over: its slot is free, and its outcome goes out with the next turn. The lock is kept until then."""
         running.is_gathered = True
+        if (
+            self.is_stopping
+            and isinstance(outcome, (Failed, Retry))
+            and isinstance(outcome.error, (KeyboardInterrupt, asyncio.CancelledError))
+        ):
+            outcome = PutBack()
         if self.observer is not None:
             self.observer.gathered(running)
         self._slots.release(running.job.name)

@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias
 
 from toril.durations import optional_ms
 from toril.errors import DelayedError, RateLimitError, UnknownJobNameError, UnrecoverableError, WaitingError
@@ -31,6 +31,7 @@ from toril.wire.codec import from_json
 from toril.worker.calling import HandlerCaller
 from toril.worker.executor import is_final
 from toril.worker.frames import Frames, Message, as_text, frame, record_from
+from toril.worker.lasting_output import let_output_last
 from toril.worker.processor import Handler, handler
 from toril.worker.programs import imported
 from toril.worker.stored_errors import reason_of, stack_of
@@ -80,7 +81,7 @@ class _Pipe:
         os.dup2(nothing, 0)
         os.close(nothing)
         os.dup2(2, 1)
-        cast("Any", sys.stdout).reconfigure(line_buffering=True)
+        let_output_last()
         self._sending = threading.Lock()
 
     def send(self, kind: str, **content: object) -> None:
