@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 
 import pytest
@@ -11,6 +12,7 @@ from tests.compared import Compared
 from tests.interop.handling import handle
 from tests.interop.peer import NodePeer
 from toril import Job, Queue, QueueEvents, ScheduleRule, Worker, WorkerOptions
+from toril.errors import InvalidOptionError
 from toril.queues.events import AddedEvent, CompletedEvent
 from toril.testing import eventually
 
@@ -116,3 +118,15 @@ async def test_a_cron_rule_that_is_made_here_is_read_and_followed_by_node(each_n
 async def _is_empty(queue: Queue) -> None:
     counts = await queue.get_job_counts("waiting", "active", "delayed")
     assert counts == {"waiting": 0, "active": 0, "delayed": 0}
+
+
+async def test_a_scheduler_that_is_called_like_anothers_run_destroys_it_there_and_is_refused_here(node: NodePeer, queue: Queue) -> None:
+    due = (int(time.time()) // 3_600 + 1) * 3_600_000
+    template: dict[str, object] = {"name": "n", "data": {}}
+    for name in ("theirs", "q"):
+        await node.ask("upsertScheduler", queue=name, scheduler="x", repeat={"pattern": "0 0 * * * *"}, template=template)
+    await node.ask("upsertScheduler", queue="theirs", scheduler=f"x:{due}", repeat={"every": 7_200_000}, template=template)
+    assert (await node.ask("get", queue="theirs", id=f"repeat:x:{due}"))["timestamp"] is None  # a record, and no job any more
+    with pytest.raises(InvalidOptionError, match="a run of another scheduler"):
+        await queue.job_schedulers.upsert(f"x:{due}", ScheduleRule(every="2h"))
+    assert (await queue.get_job(f"repeat:x:{due}")).name == "n"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.snapshot import Events, Keys, delete_all, read_all
 from toril import Deduplication, Job, JobOptions, Queue, QueueEvents, ScheduleRule, Worker, WorkerOptions
-from toril.errors import InvalidOptionError, SchedulerBusyError
+from toril.errors import InvalidOptionError
 from toril.queues.events import CompletedEvent, DeduplicatedEvent
 from toril.testing import FakeClock
 from toril.wire.connection import Server
@@ -225,6 +225,7 @@ async def test_a_worker_of_any_name(server: Server, prefix: str, text: str) -> N
 async def test_a_scheduler_takes_no_place_of_another_ones_job(server: Server, prefix: str) -> None:
     queue = await opened(server, prefix, FakeClock(T0))
     job = await queue.job_schedulers.upsert("x", ScheduleRule(every="1h"))
-    with pytest.raises(SchedulerBusyError):
-        await queue.job_schedulers.upsert(f"x:{T0}", ScheduleRule(every="1h"))
+    for id_of_a_run in (f"x:{T0}", f"x:{T0}:logs", f"x:{T0 + 3_600_000}"):
+        with pytest.raises(InvalidOptionError, match=f'call it for example "{id_of_a_run.replace(":", "-")}"'):
+            await queue.job_schedulers.upsert(id_of_a_run, ScheduleRule(every="1h"))
     assert await job.get_state() == "waiting"

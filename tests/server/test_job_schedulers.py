@@ -274,3 +274,32 @@ async def test_cleaning_leaves_a_schedulers_next_run_and_takes_earlier_ones(
     assert await queue.find_state(second) == "waiting"
     assert await queue.job_schedulers.remove("beat")
     assert await queue.clean("0s", state="waiting") == [second]
+
+
+@pytest.mark.parametrize("rule", [ScheduleRule(every="1m", offset="20s"), ScheduleRule(pattern="20 * * * * *")], ids=["every", "pattern"])
+async def test_a_schedule_goes_on_behind_a_time_at_which_another_one_has_its_name(
+    queue: Queue, clock: FakeClock, rule: ScheduleRule
+) -> None:
+    taken = START + 120_000
+    other = await queue.job_schedulers.upsert(f"x:{taken}", ScheduleRule(every="1h"), name="other")
+    await queue.job_schedulers.upsert("x", rule)
+    ran: list[str] = []
+    for _ in range(5):
+        ran += [job.id for job in await run_due(queue)]
+        clock.advance("1m")
+    assert ran == [other.id, *(f"repeat:x:{START + minute * 60_000}" for minute in (1, 3, 4))]
+    record = await queue.job_schedulers.get(f"x:{taken}")
+    assert (record.name, record.every_ms, record.iterations) == ("other", 3_600_000, 2)
+
+
+async def test_a_schedule_keeps_its_time_from_one_that_is_called_like_its_run(queue: Queue, clock: FakeClock) -> None:
+    await queue.job_schedulers.upsert("x", ScheduleRule(every="1h"))
+    with pytest.raises(InvalidOptionError) as caught:
+        await queue.job_schedulers.upsert(f"x:{START + 3_600_000}", ScheduleRule(every="1h"))
+    assert caught.value.option == "scheduler_id"
+    assert [scheduler.id for scheduler in await queue.job_schedulers.list()] == ["x"]
+    for harmless in ("x:20261128", f"x:{START - 1}", "x:123456789012345678", "x:y:1700000000000", f"y:{START + 3_600_000}"):
+        await queue.job_schedulers.upsert(harmless, ScheduleRule(every="1h"))
+    for _ in range(2):
+        assert len([job for job in await run_due(queue) if job.name == "x"]) == 1
+        clock.advance("1h")

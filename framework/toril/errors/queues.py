@@ -111,12 +111,12 @@ class SchedulerNotFoundError(SchedulerError):
 
 
 class SchedulerBusyError(SchedulerError):
-    """Jobs of the same ids stand where the scheduler's next iteration belongs."""
+    """Jobs of the same ids, or a scheduler that is called so, stand where the scheduler's next iteration belongs."""
 
     def __str__(self) -> str:
         return (
-            f"job scheduler {self.scheduler_id!r} of queue {self.queue!r} can't add its next iteration: a job with that id exists. "
-            "Remove that job, or choose another id for the scheduler."
+            f"job scheduler {self.scheduler_id!r} of queue {self.queue!r} can't add its next iteration: a job with that id exists, or a "
+            f"scheduler called like {self.scheduler_id + ':1700000000000'!r}. Remove it, or choose another id for this scheduler."
         )
 
 

@@ -23,7 +23,7 @@ from toril.wire.codec import from_json, from_json_or, to_json
 from toril.wire.jobs import NewJob
 from toril.wire.reads import number_or
 from toril.wire.refusals import Argument
-from toril.wire.scheduler_commands import Iteration, SchedulerCommands, SchedulerUpsert
+from toril.wire.scheduler_commands import NAME_TAKEN, Iteration, SchedulerCommands, SchedulerUpsert
 
 if TYPE_CHECKING:
     from toril.queues.job import Job
@@ -35,6 +35,9 @@ _OURS: Final = frozenset({"repeatJobKey", "jobId", "delay", "timestamp", "repeat
 _IN_OPTIONS: Final = {name: f"it is an option of the jobs: write options=JobOptions({name}=…)" for name in JobOptions.__dataclass_fields__}
 
 _NOT_IN_TEMPLATES: Final = ("job_id", "delay", "timestamp", "expires_in", "deduplication")
+
+_MOST_TAKEN: Final = 32
+"""How many times of a pattern in a row may have no run, since something else has the name."""
 
 _RULE: Final = {"cron": 'a cron expression is pattern="0 * * * *"', "timezone": "the zone is tz", "time_zone": "the zone is tz"}
 
@@ -153,7 +156,8 @@ class JobSchedulers:
             options: theirs; an id, a delay, a timestamp or `expires_in` can't be among them.
 
         Raises:
-            InvalidOptionError: of the options, or an end that has passed, or comes before the first run of a pattern.
+            InvalidOptionError: of the options, or an end that has passed, or comes before the first run of a pattern; or the id is that of
+                another scheduler, a colon, and a time to come in ms, so that it would get the name of that one's run at that time.
             SchedulerBusyError: a job stands where the next iteration belongs.
         """
         check_job_options("options", options)
@@ -194,6 +198,9 @@ class JobSchedulers:
         )  # fmt: skip
         commands = await self._commands()
         made = await commands.upsert_scheduler(now_ms, upsert)
+        if made == NAME_TAKEN:
+            fix = f'its record would have the name of a run of another scheduler: call it for example "{scheduler_id.replace(":", "-")}"'
+            raise InvalidOptionError("scheduler_id", scheduler_id, fix)
         if isinstance(made, int):
             raise SchedulerBusyError(scheduler_id, self._queue.name)
         await commands.forget_paused(scheduler_id)
@@ -215,14 +222,20 @@ class JobSchedulers:
         if "priority" in template:
             template["priority"] = _whole(template, "priority") or 0
         rest = {key: value for key, value in repeat.items() if key != "count"}
-        next_ms = -_next_slot_ms(job.id, _whole(repeat, "every") or 0, now_ms)
-        if repeat.get("pattern"):
-            base_ms = max(now_ms, _whole(options, "prevMillis") or 0, _whole(repeat, "startDate") or 0)
-            next_ms = Cron(str(repeat["pattern"]), str(repeat.get("tz") or "UTC")).next_ms(base_ms)
+        commands, iteration = await self._commands(), Iteration(scheduler_id, template, rest)
+        if not repeat.get("pattern"):
+            next_ms = -_next_slot_ms(job.id, _whole(repeat, "every") or 0, now_ms)
+            return await commands.next_iteration(now_ms, scheduler_id, job.id, next_ms, count, iteration) or None
+        cron = Cron(str(repeat["pattern"]), str(repeat.get("tz") or "UTC"))
+        next_ms = max(now_ms, _whole(options, "prevMillis") or 0, _whole(repeat, "startDate") or 0)
+        for _ in range(_MOST_TAKEN):
+            next_ms = cron.next_ms(next_ms)
             if end_ms is not None and next_ms > end_ms:
                 return None
-        commands = await self._commands()
-        return await commands.next_iteration(now_ms, scheduler_id, job.id, next_ms, count, Iteration(scheduler_id, template, rest)) or None
+            job_id = await commands.next_iteration(now_ms, scheduler_id, job.id, next_ms, count, iteration)
+            if job_id is not None:
+                return job_id or None
+        return None
 
     async def remove(self, scheduler_id: str) -> bool:
         """End a scheduler, paused or not, and take back its next job unless that runs or waits already; False if there is none."""

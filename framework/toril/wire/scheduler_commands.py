@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from toril.wire import scripts
 from toril.wire.codec import id_text, to_json
@@ -16,6 +16,8 @@ from toril.wire.connection import Server
 from toril.wire.keys import QueueKeys
 from toril.wire.reads import number_or
 from toril.wire.refusals import Argument
+
+NAME_TAKEN: Final = -15
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class SchedulerCommands:
         self._bases = (keys.base, keys.own)
 
     async def upsert_scheduler(self, now_ms: int, scheduler: SchedulerUpsert) -> tuple[str, int] | int:
-        """Make or change a scheduler; the id of its next iteration and the delay of that, or -10 or -11 if its slots are taken."""
+        """Make or change a scheduler; the id of its next iteration and the delay of that, or -10 or -11 if its slots are taken,
+        `NAME_TAKEN` if its record would have the name of another one's run."""
         head, quoted_id, rest = scheduler.iteration.texts
         fields: list[Argument] = []
         for name, value in scheduler.record.items():
@@ -102,14 +105,17 @@ class SchedulerCommands:
         )  # fmt: skip
         return reply if isinstance(reply, int) else (id_text(reply[0]), reply[1])
 
-    async def next_iteration(self, now_ms: int, scheduler_id: str, job_id: str, next_ms: int, count: int, iteration: Iteration) -> str:
-        """Add the iteration that follows the one that was claimed; its id, or "" if another worker did it, or nothing follows."""
+    async def next_iteration(
+        self, now_ms: int, scheduler_id: str, job_id: str, next_ms: int, count: int, iteration: Iteration
+    ) -> str | None:
+        """Add the iteration that follows the one that was claimed; its id, or "" if another worker did it, or nothing follows; None: at
+        `next_ms` it can't run."""
         head, quoted_id, rest = iteration.texts
-        reply: bytes = await self._commands.run(
+        reply: bytes | int = await self._commands.run(
             scripts.load("next_iteration"), self._bases, now_ms, scheduler_id, job_id, next_ms, count, iteration.priority,
             head, quoted_id, rest, int(iteration.lifo), repeatable=True,
         )  # fmt: skip
-        return id_text(reply)
+        return None if isinstance(reply, int) else id_text(reply)
 
     async def remove_scheduler(self, scheduler_id: str) -> bool:
         """End a scheduler; whether there was one."""

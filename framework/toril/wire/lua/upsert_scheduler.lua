@@ -18,7 +18,8 @@ ARGV[11]  id as JSON text, without quotes
 ARGV[12]  what follows the count in `repeat`
 ARGV[13]  LIFO: 1 or 0
 ARGV[14]  pairs for the record: field, value
-Returns   {id of the iteration, its delay in ms}, or -10 or -11 if the next slots are taken
+Returns   {id of the iteration, its delay in ms}, or -10 or -11 if the next slots are taken, -15 if its record would have the name of
+          another scheduler's run
 ]]
 -- include schedule
 
@@ -26,7 +27,7 @@ local now, scheduler, every = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local q = open_queue(KEYS[1])
 local record_key, all = q.base .. "repeat:" .. scheduler, q.base .. "repeat"
 local start_date, given_offset = tonumber(ARGV[5]), tonumber(ARGV[6])
-if call("HEXISTS", record_key, "rjk") == 1 then return -11 end -- "x:1700000000000": what would be its record is a job of scheduler "x"
+if namesake(q, scheduler, now) or call("HEXISTS", record_key, "rjk") == 1 then return -15 end
 max_events(q)
 
 local previous = tonumber(call("ZSCORE", all, scheduler) or nil)

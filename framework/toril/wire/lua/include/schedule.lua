@@ -6,6 +6,20 @@ local function iteration_id(scheduler, due)
   return "repeat:" .. scheduler .. ":" .. string.format("%.0f", due)
 end
 
+-- The scheduler whose run at some time from now on would have the key of this one's record, or a key that belongs to such a run:
+-- "x" of "x:1700000000000" and "x:1700000000000:logs". Nil: there is none.
+local function namesake(q, scheduler, now)
+  local other, due = string.match(string.gsub(scheduler, ":%l+$", ""), "^(.*):(%d+)$")
+  due = tonumber(due)
+  if due and due >= now and due < 2199023255552 and call("ZSCORE", q.base .. "repeat", other) then return other end
+end
+
+-- The same, seen from the other one: whether a scheduler's record stands where its run belongs.
+local function holds_record(q, scheduler, due)
+  local key = q.base .. iteration_id(scheduler, due)
+  return redis.pcall("HEXISTS", key, "ic") == 1
+end
+
 -- An interval in ms as a record has it; nil where that is none, or nothing that ever comes.
 local function interval_of(text)
   local every = setting(text)
