@@ -79,6 +79,7 @@ ROWS: Final = {
     "queue limits": Row("emails", "--rate 5"),
     "queue ls": Row(""),
     "queue obliterate": Row("emails --yes"),
+    "queue orphans": Row("emails --remove --yes"),
     "queue pause": Row("emails", "--all"),
     "queue resume": Row("emails", "--all"),
     "queue show": Row("emails"),

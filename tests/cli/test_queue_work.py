@@ -96,3 +96,27 @@ async def test_limits_are_shown_set_and_taken_away(cli: Cli, emails: Queue) -> N
     assert "such as 10/1s" in await cli.error("queue", "limits", "emails", "--rate", "10", code=2)
     assert "a bare number has no unit" in await cli.error("queue", "limits", "emails", "--concurrency", "3", "--rate", "10/1", code=2)
     assert await emails.get_global_concurrency() is None
+
+
+async def test_orphaned_jobs_are_shown_and_removed(cli: Cli, emails: Queue) -> None:
+    kept = await emails.add("kept", {})
+    lost = [await emails.add("lost", {"number": number}) for number in range(25)]
+    assert "no orphaned job" in (await cli("queue", "orphans", "emails")).err
+    for job in lost:
+        await emails.server.commands_of(emails.keys).call("LREM", emails.keys.state("wait"), 1, job.id)
+    fix = next(one for one in (await cli.json("doctor", code=1))["findings"] if one["check"] == "keys")["fix"]
+    assert fix.startswith("toril queue orphans emails shows them")
+    document = await cli.json("queue", "orphans", "emails")
+    assert (document["found"], document["removed"]) == (25, 0)
+    assert [(one["id"], one["state"], one["data"]) for one in document["jobs"]] == [
+        (job.id, None, {"number": number}) for number, job in enumerate(lost[:20])
+    ]
+    shown = await cli("queue", "orphans", "emails")
+    assert (len(shown.rows), shown.err) == (21, "there are 25, 20 are shown\n")
+    line = await cli.error("queue", "orphans", "emails", "--remove", code=2)
+    assert line.startswith("error: this would remove 25 jobs in no state of queue emails; ")
+    assert await emails.find_job(lost[0].id) is not None
+    assert (await cli("queue", "orphans", "emails", "--remove", "--yes")).out == "25 jobs in no state of queue emails removed\n"
+    assert await emails.find_orphaned_jobs() == []
+    assert await emails.find_job(lost[0].id) is None
+    assert await kept.get_state() == "waiting"

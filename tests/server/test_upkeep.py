@@ -23,6 +23,7 @@ async def test_jobs_in_no_state_are_removed_with_all_that_belongs_to_them(queue:
         job = await queue.add("n", {}, job_id=job_id, deduplication=Deduplication(job_id))
         await job.log("a row")
     await bench.raw("DEL", bench.key("wait"))
+    assert sorted(await queue.find_orphaned_jobs()) == ["a:b:c", "lost"]
     assert await queue.remove_orphaned_jobs() == 2
     left = set(await bench.everything())
     assert not {key for key in left if "lost" in key or "a:b:c" in key}
@@ -41,6 +42,7 @@ async def test_no_job_in_any_state_counts_as_an_orphan_nor_does_any_other_key(qu
     await bench.raw("HSET", bench.key("parent:processed"), f"{bench.keys.base}gone", "1")
     before = await bench.everything()
     assert {await queue.find_state(job_id) for job_id in ("w", "x:y:z", "parent", "child")} <= set(STATES)
+    assert await queue.find_orphaned_jobs() == []
     assert await queue.remove_orphaned_jobs() == 0
     assert await bench.everything() == before
 
@@ -68,6 +70,7 @@ async def test_orphans_are_found_among_thousands_of_jobs(queue: Queue, bench: Be
     await queue.add_many([queue.job("n") for _ in range(3_000)])
     for job_id in range(1, 3_001, 10):
         await bench.raw("LREM", bench.key("wait"), 1, job_id)
+    assert set(await queue.find_orphaned_jobs()) == {str(job_id) for job_id in range(1, 3_001, 10)}
     assert await queue.remove_orphaned_jobs() == 300
     assert await queue.get_waiting_count() == 2_700
 

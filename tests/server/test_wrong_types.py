@@ -77,6 +77,7 @@ CALLS: Final[dict[tuple[type, str], list[Way]]] = {
     (Queue, "find_deduplicated"): [lambda stage: stage.queue.find_deduplicated("d")],
     (Queue, "find_job"): [lambda stage: stage.queue.find_job("waiting-job")],
     (Queue, "find_state"): [lambda stage: stage.queue.find_state("parent")],
+    (Queue, "find_orphaned_jobs"): [lambda stage: stage.queue.find_orphaned_jobs()],
     (Queue, "get_counts_per_priority"): [lambda stage: stage.queue.get_counts_per_priority([0, 1])],
     (Queue, "get_job"): [lambda stage: stage.queue.get_job("waiting-job")],
     (Queue, "get_job_logs"): [lambda stage: stage.queue.get_job_logs("waiting-job")],

@@ -121,7 +121,8 @@ def findings_of(facts: Facts) -> Iterator[Finding]:
         case "failed":
             yield from _about_failure(facts)
         case None:
-            yield Finding("gone", "it was removed while we looked, or stands in no state: its hash is an orphan", "toril doctor")
+            text = "it was removed while we looked, or stands in no state: its hash is an orphan"
+            yield Finding("gone", text, f"toril queue orphans {facts.queue.name}")
     if facts.job.parent_key is not None and facts.state not in ("completed", "failed"):
         yield Finding("has_parent", f"job {facts.job.parent_key} waits for it", f"toril flow show {facts.queue.name} {facts.job.id} --root")
 

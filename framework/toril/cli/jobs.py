@@ -33,7 +33,7 @@ async def list_jobs(session: Session, name: str, filters: FilterOptions) -> None
     now_ms = queue.clock.now_ms()
     documents = [job_document(job, state, await due_ms_of(job, state)) for state, job in found]
     rows = [
-        (job.id, job.name, state, ago(moment_ms(job), now_ms), f"{job.attempts_made}/{attempts_allowed(job)}", _gist(job))
+        (job.id, job.name, state, ago(moment_ms(job), now_ms), f"{job.attempts_made}/{attempts_allowed(job)}", gist(job))
         for state, job in found
     ]
     if has_more:
@@ -46,7 +46,8 @@ async def list_jobs(session: Session, name: str, filters: FilterOptions) -> None
     )
 
 
-def _gist(job: Job[Any, Any]) -> str:
+def gist(job: Job[Any, Any]) -> str:
+    """What a table shows of a job: why it failed, else its data."""
     text = job.failed_reason or json.dumps(data_of(job), ensure_ascii=False)
     return shortened(" ".join(text.split()), _DATA_WIDTH)
 

@@ -78,7 +78,7 @@ async def _check(queue: Queue[Any, Any], keys: _Keys) -> list[Finding]:
     findings: list[Finding] = []
     if orphans:
         text = f"{jobs_word(len(orphans))} in no state, which nobody will run or find, as after deleted keys: {listed(orphans)}"
-        fix = f"look at one: toril job show {queue.name} ID. To remove them all: await queue.remove_orphaned_jobs()"
+        fix = f"toril queue orphans {queue.name} shows them, and with --remove it removes them"
         findings += say.warning(text, fix, orphans=orphans[:READ_BATCH])
     if locks:
         fix = "nothing to do unless they stay: a lock that nobody renews runs out by itself, within lock_duration"

@@ -64,6 +64,10 @@ class QueueUpkeep:
         """
         return await (await self._use()).remove_orphans()
 
+    async def find_orphaned_jobs(self) -> list[str]:
+        """The ids of those that `remove_orphaned_jobs` would remove, in no order. `get_job` reads them."""
+        return await (await self._use()).find_all_orphans()
+
     async def remove_deduplication_key(self, deduplication_id: str) -> bool:
         """Let the next job with this deduplication id in; False if nothing kept it out. The job that did so goes on."""
         return await (await self._use()).drop_deduplication(deduplication_id)

@@ -5,7 +5,7 @@ Damage that has to do with single jobs keeps nothing else from being done: these
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from toril.errors import DamagedJobsError, QueueBusyError
@@ -111,10 +111,24 @@ class BulkCommands(JobCommands):
         return removed, left
 
     async def remove_orphans(self) -> int:
-        """Remove jobs that are in no collection; how many (wire §3.12).
+        """Remove jobs that are in no collection; how many (wire §3.12)."""
+        removed, left = 0, Left()
+        async for batch in self._orphan_candidates():
+            count, problems = await self._commands.run(scripts.load("remove_orphans"), self._bases, *batch, repeatable=True)
+            removed += count
+            left.note(problems)
+        self._tell("remove_orphaned_jobs", left, removed)
+        return removed
+
+    async def find_all_orphans(self) -> list[str]:
+        """The ids of jobs that are in no collection."""
+        return [job_id async for batch in self._orphan_candidates() for job_id in await self.find_orphans(batch)]
+
+    async def _orphan_candidates(self) -> AsyncGenerator[list[bytes]]:
+        """What follows the queue's base in the names of its keys, batch by batch.
 
         Most jobs wait in a list, where the server would have to look each of them up by walking through it. So what is in the lists
-        is noted here beforehand, and only the others are sent; the script has the last word.
+        is noted here beforehand, and only the others are sent; the scripts have the last word.
         """
         listed: set[bytes] = set()
         for state in LIST_STATES:
@@ -122,16 +136,11 @@ class BulkCommands(JobCommands):
             while page := await self._commands.call("LRANGE", self.keys.state(state), start, start + LIST_PAGE - 1, repeatable=True):
                 listed.update(page)
                 start += LIST_PAGE
-        removed, left, base = 0, Left(), len(self.keys.base.encode())
+        base = len(self.keys.base.encode())
         async for keys in pages_of_keys(self._commands, below(self.keys.base)):
             ids = [key[base:] for key in keys if key[base:] not in listed]
             for at in range(0, len(ids), READ_BATCH):
-                batch = ids[at : at + READ_BATCH]
-                count, problems = await self._commands.run(scripts.load("remove_orphans"), self._bases, *batch, repeatable=True)
-                removed += count
-                left.note(problems)
-        self._tell("remove_orphaned_jobs", left, removed)
-        return removed
+                yield ids[at : at + READ_BATCH]
 
     def _tell(self, operation: str, left: Left, done: int) -> None:
         if left.count:

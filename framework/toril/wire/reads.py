@@ -159,7 +159,7 @@ class QueueReads:
         reply: list[bytes] = await self._commands.run(scripts.load("unlocked"), self._bases, *job_ids, repeatable=True)
         return list(map(id_text, reply))
 
-    async def find_orphans(self, candidates: Sequence[str]) -> list[str]:
+    async def find_orphans(self, candidates: Sequence[str | bytes]) -> list[str]:
         """Those of these ids whose job is in no collection, and isn't locked: nobody will ever run or find it."""
         reply: list[bytes] = await self._commands.run(scripts.load("find_orphans"), self._bases, *candidates, repeatable=True)
         return list(map(id_text, reply))

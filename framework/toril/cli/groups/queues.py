@@ -100,6 +100,20 @@ def obliterate(
     run_command(common, lambda session: obliterate(session, queue, force=force, yes=yes, dry_run=dry_run))
 
 
+@queues.command("orphans")
+@with_common_options
+def orphans(
+    common: CommonOptions,
+    queue: QueueName,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove them all, with what belongs to them.")] = False,
+    yes: YesOption = False,
+) -> None:
+    """Find jobs that are in no state, which nobody will run or list: somebody has deleted keys, or the server has evicted some."""
+    from toril.cli.orphans import show_orphans
+
+    run_command(common, lambda session: show_orphans(session, queue, remove=remove, yes=yes))
+
+
 @queues.command("limits")
 @with_common_options
 def limits(
