@@ -125,6 +125,8 @@ class WorkerFactory:
             prepare_queues(ctx)
             names = served_queues(graph, checked_roles, queues)
             app.workers = tuple(make_workers(ctx, only_queues=names, overrides=worker_options, shutdown_timeout=shutdown_timeout))
+            for worker in app.workers:
+                worker.roles = [role for role in ROLES if role in checked_roles]
             app.shutdown_timeout = DEFAULT_SHUTDOWN_TIMEOUT if shutdown_timeout is None else shutdown_timeout
         except BaseException as error:
             await run_to_end(app.close_after(error))

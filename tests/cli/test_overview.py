@@ -52,12 +52,13 @@ async def test_workers_are_listed_ours_and_others(cli: Cli, emails: Queue) -> No
         "pid": os.getpid(),
         "handlers": ["hold", "welcome"],
         "handles_all": False,
+        "roles": [],
         "concurrency": 3,
         "running": 1,
         "is_connected": True,
     }
     assert sorted(str(one["name"]) for one in others) == ["None", "None", "node-1"]
-    assert all((one["kind"], one["handlers"], one["is_connected"]) == ("other", None, True) for one in others)
+    assert all((one["kind"], one["handlers"], one["roles"], one["is_connected"]) == ("other", None, None, True) for one in others)
     assert rows[1][:9] == ["emails", "w", "1", "é", socket.gethostname(), str(os.getpid()), "1/3", "hold,", "welcome"]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.bench import Bench
-from toril import Job, Queue, Worker, WorkerOptions, handler
+from toril import Job, Queue, QueueModule, Worker, WorkerFactory, WorkerOptions, handler, module, process, processor
 from toril.testing import FakeClock, eventually
 from toril.wire import presence
 from toril.worker import presence as workers_presence
@@ -40,12 +40,28 @@ async def test_a_worker_tells_of_itself_from_its_start_to_its_stop(queue: Queue,
             "handlers": ["bye", "welcome"],
             "handlesAll": False,
             "concurrency": 7,
+            "roles": [],
             "blockedFor": 0,
         }
         (manifest,) = await queue.get_worker_manifests()
         assert (manifest.id, manifest.handles("bye"), manifest.handles("other")) == (worker.id, True, False)
     assert await noted(bench) == {}
     assert await bench.server.commands.call("EXISTS", bench.keys.workers) == 0
+
+
+@processor("emails")
+class Emails:
+    @process("welcome")
+    async def welcome(self, job: Job) -> None: ...
+
+
+async def test_a_worker_of_an_application_tells_what_its_process_does(toril_server_url: str, prefix: str) -> None:
+    @module(imports=[QueueModule.for_root(url=toril_server_url, prefix=prefix), QueueModule.register_queue("emails")], providers=[Emails])
+    class Root: ...
+
+    async with WorkerFactory.create(Root, roles=["worker", "producer"]) as app:
+        (manifest,) = await app.queue("emails").get_worker_manifests()
+        assert manifest.roles == ["producer", "worker"]
 
 
 async def test_a_worker_says_again_that_it_is_there(queue: Queue, bench: Bench, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:

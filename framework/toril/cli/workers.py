@@ -30,6 +30,7 @@ async def list_workers(session: Session, names: list[str]) -> None:
             f"{each['host']} {each['pid']}" if each["host"] else each["address"],
             f"{each['running']}/{each['concurrency'] or '?'}",
             shortened(_handlers_text(each), _HANDLERS_WIDTH),
+            ", ".join(each["roles"] or ()),
             ago(each["started_at_ms"], now_ms),
             ", ".join(_remarks(each)),
         )
@@ -37,7 +38,7 @@ async def list_workers(session: Session, names: list[str]) -> None:
     ]
     if not rows:
         session.out.note("no worker is connected")
-    session.out.answer({"workers": documents}, table("queue", "worker", "where", "runs", "handles", "started", "", rows=rows))
+    session.out.answer({"workers": documents}, table("queue", "worker", "where", "runs", "handles", "roles", "started", "", rows=rows))
 
 
 async def _of_queue(queue: Queue[Any, Any]) -> list[dict[str, Any]]:
@@ -72,6 +73,7 @@ def _ours(queue: str, one: WorkerManifest, client: WorkerClient | None, running:
         "version": one.version,
         "handlers": list(one.handlers),
         "handles_all": one.handles_all,
+        "roles": list(one.roles),
         "concurrency": one.concurrency,
         "running": running,
         "is_connected": client is not None,
@@ -84,7 +86,7 @@ def _ours(queue: str, one: WorkerManifest, client: WorkerClient | None, running:
 
 def _another(queue: str, client: WorkerClient, running: int) -> dict[str, Any]:
     """A worker of BullMQ on Node, or one of ours that could not be noted."""
-    nothing = dict.fromkeys(("id", "host", "pid", "version", "handlers", "handles_all", "concurrency"))
+    nothing = dict.fromkeys(("id", "host", "pid", "version", "handlers", "handles_all", "roles", "concurrency"))
     return {
         "queue": queue,
         "kind": "other",

@@ -36,6 +36,8 @@ class WorkerManifest:
     """When it last said that it is there."""
     clock_off_ms: int
     """By how much its clock is ahead of the server's; negative: behind."""
+    roles: Sequence[str] = ()
+    """What the process of its application does: `producer`, `worker`, `scheduler`; empty for a worker without an application."""
     blocked_ms: int
     """For how long a handler had been blocking its event loop when it last said that it is there; 0: none did."""
 
@@ -51,7 +53,7 @@ class WorkerManifest:
         """As it stands in the server."""
         fields = {
             "name": self.name, "host": self.host, "pid": self.pid, "version": self.version,
-            "handlers": list(self.handlers), "handlesAll": self.handles_all, "concurrency": self.concurrency,
+            "handlers": list(self.handlers), "handlesAll": self.handles_all, "concurrency": self.concurrency, "roles": list(self.roles),
             "startedAt": self.started_at_ms, "seenAt": self.seen_at_ms, "clockOff": self.clock_off_ms,
             "blockedFor": self.blocked_ms,
         }  # fmt: skip
@@ -64,21 +66,27 @@ def read_manifest(worker_id: str, text: bytes) -> WorkerManifest | None:
     if not isinstance(found, dict):
         return None
     fields = cast("dict[str, Any]", found)
-    name, handlers = fields.get("name"), fields.get("handlers")
+    name = fields.get("name")
     return WorkerManifest(
         id=worker_id,
         name=name if isinstance(name, str) else None,
         host=str(fields.get("host", "")),
         pid=_whole(fields, "pid"),
         version=str(fields.get("version", "")),
-        handlers=[str(one) for one in cast("list[object]", handlers)] if isinstance(handlers, list) else [],
+        handlers=_texts(fields, "handlers"),
         handles_all=fields.get("handlesAll") is True,
         concurrency=_whole(fields, "concurrency"),
+        roles=_texts(fields, "roles"),
         started_at_ms=_whole(fields, "startedAt"),
         seen_at_ms=_whole(fields, "seenAt"),
         clock_off_ms=_whole(fields, "clockOff"),
         blocked_ms=_whole(fields, "blockedFor"),
     )
+
+
+def _texts(fields: dict[str, Any], name: str) -> list[str]:
+    value = fields.get(name)
+    return [str(one) for one in cast("list[object]", value)] if isinstance(value, list) else []
 
 
 def _whole(fields: dict[str, Any], name: str) -> int:

@@ -12,6 +12,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -39,11 +40,20 @@ class Presence:
     """One worker's. Its loop calls `begin` and `end`, the thread that renews its locks `refresh` in between.
 
     Args:
+        roles: what its process does.
         connection: the loop's.
     """
 
-    def __init__(self, queue: Queue[Any, Any], worker_id: str, options: WorkerOptions, registry: Registry, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(
+        self,
+        queue: Queue[Any, Any],
+        worker_id: str,
+        options: WorkerOptions,
+        registry: Registry,
+        roles: Sequence[str],
+        connection: Connection,
+    ) -> None:
+        self._connection, self._roles = connection, roles
         self._keys, self._clock = queue.keys, queue.clock
         self._id, self._options, self._registry = worker_id, options, registry
         self._started_at_ms: int | None = None
@@ -105,6 +115,7 @@ class Presence:
             handlers=self._registry.names,
             handles_all=self._registry.handles_all,
             concurrency=self._registry.total(self._options.concurrency),
+            roles=self._roles,
             started_at_ms=self._started_at_ms,
             seen_at_ms=now_ms,
             clock_off_ms=self._clock.now_ms() - now_ms,

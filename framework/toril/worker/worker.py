@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import functools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from enum import Enum
@@ -105,6 +105,8 @@ class Worker(EventSource):
         self.options = options or WorkerOptions()
         self.registry = handlers if isinstance(handlers, Registry) else Registry(queue.name, handlers_of(handlers))
         self.id = secrets.token_hex(6)
+        self.roles: Sequence[str] = ()
+        """Those of the application's process, which sets them before the start: the worker only tells them to tools."""
         self.listeners = Listeners(queue.name, queue.listeners)
         self._clock = queue.clock
         self._state = WorkerState.NEW
@@ -212,7 +214,7 @@ class Worker(EventSource):
         sweep = StalledSweep(commands, self.options, self._clock, self._health, self._stalled, self._attempts.end_cancelled, missing)
         channel = server.subscription(commands.keys, commands.keys.control)
         control = Control(commands, channel, self._attempts)
-        presence = Presence(self.queue, self.id, self.options, self.registry, server.commands_of(commands.keys))
+        presence = Presence(self.queue, self.id, self.options, self.registry, self.roles, server.commands_of(commands.keys))
         # Locks are renewed until the last outcome is written.
         keeper = LockKeeper(server, commands.keys, self.options, self._clock, self._attempts, control.look_soon, presence, self._health)
         self._readiness = Readiness(self._health, self.options, self._lanes, keeper)
