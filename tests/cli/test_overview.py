@@ -101,8 +101,23 @@ async def test_a_check_tells_with_its_code_which_limits_are_passed(cli: Cli, ema
     }
     assert (await cli("check", "emails", "--max-waiting", "1", code=1)).out == "emails: 2 jobs wait, at most 1 may\n"
     assert (await cli.json("check", "emails", "--max-waiting", "2", "--max-age", "1h"))["is_ok"] is True
+    assert "nothing else was looked at" in (await cli("check")).out
+    assert "are within these limits" in (await cli("check", "--max-waiting", "2")).out
     await cli.error("check", "--redis-url", "redis://127.0.0.1:1", code=3)
     await cli.error("check", "emial", code=1)
+
+
+async def test_a_check_finds_queues_whose_jobs_nobody_handles(cli: Cli, emails: Queue, queue_of: Callable[[str], Queue]) -> None:
+    await queue_of("letters").add("failed-job", {})  # a dead letter waits for people
+    await cli("check", "--handled")
+    await emails.add("invoice", {})
+    assert (await cli("check", "--handled", code=1)).out == "emails: no running worker handles 'invoice' (1 job)\n"
+    await emails.pause()  # so that the worker takes nothing
+    async with Worker(emails, [handler(nothing, "welcome")]):
+        (problem,) = (await cli.json("check", "emails", "--handled", code=1))["problems"]
+        assert problem == {"queue": "emails", "check": "handled", "value": 1, "limit": 0}
+    async with Worker(emails, [handler(nothing, "welcome"), handler(nothing, "invoice")]):
+        assert (await cli.json("check", "--handled"))["is_ok"] is True
 
 
 async def test_a_flow_is_shown_as_a_tree(cli: Cli, emails: Queue, server: Server, prefix: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,12 @@ from toril.cli import exit_codes
 from toril.cli.output import span_text
 from toril.cli.queues import waiting_since_ms
 from toril.cli.session import Session
+from toril.doctor.standstill import READY
+from toril.doctor.words import jobs_word, listed
+from toril.doctor.workers import NAMES_LOOKED_AT, unhandled_names
+from toril.doctor.workforce import read_workforce
 from toril.durations import optional_ms
+from toril.queues.dead_letters import FAILED_JOB
 from toril.queues.queue import Queue
 
 
@@ -23,6 +29,12 @@ class Limits:
     max_failed: int | None
     min_workers: int | None
     not_paused: bool
+    handled: bool
+
+    @property
+    def are_any(self) -> bool:
+        """Whether there is one at all."""
+        return self != Limits(max_waiting=None, max_age=None, max_failed=None, min_workers=None, not_paused=False, handled=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +58,8 @@ async def check_queues(session: Session, names: list[str], limits: Limits) -> in
         "queues": [queue.name for queue in queues],
         "problems": [{"queue": one.queue, "check": one.check, "value": one.value, "limit": one.limit} for one in problems],
     }
-    ok = f"ok: {session.queues.server.address} answers, {len(queues)} queues are within their limits"
+    words = f"{len(queues)} queues are within these limits" if limits.are_any else "nothing else was looked at, since no limit was given"
+    ok = f"ok: {session.queues.server.address} answers, {words}; toril doctor looks for all that may be wrong"
     session.out.answer(document, *([one.text for one in problems] or [ok]))
     return exit_codes.FAILED if problems else exit_codes.OK
 
@@ -73,3 +86,15 @@ async def _problems(queue: Queue[Any, Any], limits: Limits, max_age_ms: int | No
         yield Problem(name, "min_workers", workers, limits.min_workers, text)
     if limits.not_paused and await queue.is_paused():
         yield Problem(name, "not_paused", True, False, f"{name}: it is paused")
+    if limits.handled and (unhandled := await _unhandled(queue)):
+        told = listed([f"{one!r} ({jobs_word(count)})" for one, count in unhandled.most_common()])
+        yield Problem(name, "handled", unhandled.total(), 0, f"{name}: no running worker handles {told}")
+
+
+async def _unhandled(queue: Queue[Any, Any]) -> Counter[str]:
+    """The names of jobs that are next, and that nobody takes: no worker handles them, or there is none. Dead letters wait for people."""
+    workforce = await read_workforce(queue)
+    if workforce.clients:
+        return await unhandled_names(queue, workforce)
+    heads = await queue.get_jobs(READY, 0, NAMES_LOOKED_AT - 1, ascending=True)
+    return Counter(job.name for job in heads if job.name != FAILED_JOB)

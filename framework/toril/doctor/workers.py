@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 from toril.doctor.findings import Check, Finding
@@ -32,7 +33,7 @@ async def check_workers(queue: Queue[Any, Any], waiting: Waiting, workforce: Wor
 async def check_handlers(queue: Queue[Any, Any], workforce: Workforce) -> list[Finding]:
     """Whether jobs have names that no running worker handles. Node's workers take any name, and tell nobody which they know."""
     say = Check("handlers", queue.name)
-    names = Counter([name for state in (*READY, "delayed") for name in await _names(queue, state) if not workforce.may_handle(name)])
+    names = await unhandled_names(queue, workforce, (*READY, "delayed"))
     if not names:
         return say.ok("running workers handle all names that wait")
     told = listed([f"{name!r} ({jobs_word(count)})" for name, count in names.most_common()])
@@ -43,6 +44,11 @@ async def check_handlers(queue: Queue[Any, Any], workforce: Workforce) -> list[F
         f"toril job retry {queue.name} --all --name NAME"
     )
     return say.error(text, fix, unhandled=dict(names), handled=workforce.names)
+
+
+async def unhandled_names(queue: Queue[Any, Any], workforce: Workforce, states: Sequence[JobState] = READY) -> Counter[str]:
+    """The names among the jobs that are next in these states which no running worker handles, as far as is known: how many of each."""
+    return Counter([name for state in states for name in await _names(queue, state) if not workforce.may_handle(name)])
 
 
 async def _names(queue: Queue[Any, Any], state: JobState) -> list[str]:

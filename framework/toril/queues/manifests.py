@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from toril.wire.codec import from_json_or, to_json
@@ -36,7 +36,7 @@ class WorkerManifest:
     """When it last said that it is there."""
     clock_off_ms: int
     """By how much its clock is ahead of the server's; negative: behind."""
-    roles: Sequence[str] = ()
+    roles: Sequence[str] = field(default_factory=list[str])
     """What the process of its application does: `producer`, `worker`, `scheduler`; empty for a worker without an application."""
     blocked_ms: int
     """For how long a handler had been blocking its event loop when it last said that it is there; 0: none did."""

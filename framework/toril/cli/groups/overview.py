@@ -45,9 +45,17 @@ def check(
     max_failed: Annotated[int | None, typer.Option("--max-failed", min=0, help="How many failed jobs it may hold.")] = None,
     min_workers: Annotated[int | None, typer.Option("--min-workers", min=1, help="How many workers must be connected to it.")] = None,
     not_paused: Annotated[bool, typer.Option("--not-paused", help="It must not be paused.")] = False,
+    handled: Annotated[bool, typer.Option("--handled", help="A running worker must handle the jobs that are next.")] = False,
 ) -> None:
-    """For monitoring: code 0 if all is as it should be, 1 if a limit is passed, 3 if the server can't be used."""
+    """For monitoring: code 1 if one of these limits is passed, 3 if the server can't be used. Whatever else may be wrong: toril doctor."""
     from toril.cli.check import Limits, check_queues
 
-    limits = Limits(max_waiting=max_waiting, max_age=max_age, max_failed=max_failed, min_workers=min_workers, not_paused=not_paused)
+    limits = Limits(
+        max_waiting=max_waiting,
+        max_age=max_age,
+        max_failed=max_failed,
+        min_workers=min_workers,
+        not_paused=not_paused,
+        handled=handled,
+    )
     run_command(common, lambda session: check_queues(session, names or [], limits))
