@@ -41,6 +41,7 @@ class ServerUse:
 
     cpu_seconds: float
     memory_bytes: int
+    """Without the buffers of connections and of its file, which hold what is on its way at the moment."""
 
 
 class Stand:
@@ -80,7 +81,8 @@ class Stand:
     async def server_use(self) -> ServerUse:
         cpu: dict[str, Any] = await self.server.ask("INFO", "cpu")
         memory: dict[str, Any] = await self.server.ask("INFO", "memory")
-        return ServerUse(cpu["used_cpu_user"] + cpu["used_cpu_sys"], memory["used_memory"])
+        buffers: int = memory["mem_clients_normal"] + memory["mem_aof_buffer"]
+        return ServerUse(cpu["used_cpu_user"] + cpu["used_cpu_sys"], memory["used_memory"] - buffers)
 
 
 @asynccontextmanager

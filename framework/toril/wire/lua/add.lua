@@ -53,10 +53,11 @@ local function add_together(ids)
   local ok, problem = pcall(function()
     for n, id in ipairs(ids) do
       store(q, id, job_at(FIRST + (n - 1) * VALUES))
-      trimming_event(q, "waiting", "jobId", id)
+      event(q, "waiting", "jobId", id)
       stored[n] = id
     end
   end)
+  trim_events(q) -- behind the last one, so that the stream ends as short as if each event had trimmed it
   if #stored > 0 then
     call("LPUSH", q.wait, unpack(stored))
     wake(q)
