@@ -1,4 +1,4 @@
-"""Wire §9.4: a batch leaves the same keys and the same events as its steps done one after the other.
+"""Wire §9.4: a batch leaves the same keys and the same events as its steps done one after the other. So do adds with one call.
 
 Hypothesis makes up a queue (all kinds of jobs, parents in their own or another queue, deduplication, limits, pauses), and one
 turn on it. The queue is built twice; one copy gets the turn, the other one the same steps as turns with a single step each.
@@ -9,10 +9,11 @@ Examples are the same in every run. `TORIL_EXAMPLES=2000` looks at other and mor
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -286,6 +287,56 @@ async def test_a_batch_is_its_steps(server: Server, prefix: str, plan: Plan) -> 
         await _check_drained(batch, plan, reply)
     finally:
         for bench in (batch, single):
+            await delete_all(server, bench.prefix)
+
+
+_ADDED: Final = st.builds(
+    NewJob,
+    name=st.sampled_from("ab"),
+    data=st.sampled_from([b"{}", b'{"n":1}', b'{"n":2}']),
+    opts=st.sampled_from([b"{}", b'{"attempts":3}']),
+    timestamp_ms=st.sampled_from([T0, T0 + 1]),
+    delay_ms=st.sampled_from([0, 0, 0, 5]),
+    priority=st.sampled_from([0, 0, 0, 2]),
+    lifo=st.sampled_from([False, False, True]),
+    job_id=st.sampled_from(["", "", "", "x", "y"]),
+    deduplication=st.sampled_from([b"", b"", b"", b'{"id":"d"}']),
+)
+
+
+@settings(
+    max_examples=int(_EXAMPLES or 100),
+    derandomize=_EXAMPLES is None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@example(jobs=[NewJob("a", b"{}", b"{}", T0)] * 5, taken=[2], alone=False)
+@given(
+    jobs=st.lists(st.one_of(_ADDED, _ADDED.map(lambda job: [job] * 3)), min_size=1, max_size=6),
+    taken=st.sets(st.integers(1, 9)),
+    alone=st.booleans(),
+)
+@pytest.mark.timeout(0)
+async def test_jobs_of_one_call_are_added_as_one_after_the_other(
+    server: Server, prefix: str, jobs: list[NewJob | list[NewJob]], taken: Collection[int], alone: bool
+) -> None:
+    """`taken`: ids that somebody has already, as where the counter was evicted. `alone`: by callers who know nothing of each other."""
+    number = next(_count)
+    together, single = (Bench(server, f"{prefix}:{number}{kind}") for kind in "ts")
+    flat = [job for some in jobs for job in (some if isinstance(some, list) else [some])]
+    try:
+        for bench in (together, single):
+            for job_id in taken:
+                await bench.raw("HSET", bench.key(str(job_id)), "name", "old")
+        if alone:
+            added = await asyncio.gather(*(together.commands.add_one(job) for job in flat))
+        else:
+            added = await together.commands.add(flat)
+        assert added == [one for job in flat for one in await single.commands.add([job])]
+        await _compare(together, single)
+    finally:
+        for bench in (together, single):
             await delete_all(server, bench.prefix)
 
 

@@ -26,6 +26,21 @@ class NewJob:
     parent: bytes = b""
     """What the hash tells of it, JSON."""
 
+    def is_like(self, other: NewJob) -> bool:
+        """Whether they differ in nothing but their data, and neither has an id of its own."""
+        return (
+            self.timestamp_ms == other.timestamp_ms
+            and self.opts == other.opts
+            and self.name == other.name
+            and self.delay_ms == other.delay_ms
+            and self.priority == other.priority
+            and self.lifo == other.lifo
+            and not self.job_id
+            and not other.job_id
+            and self.deduplication == other.deduplication
+            and self.parent == other.parent
+        )
+
 
 class Added(NamedTuple):
     """What became of a job to add."""
