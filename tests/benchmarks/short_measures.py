@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from tests.benchmarks.stand import SLOTS, Figures, Stand, WrongRunError, check_results
 
-
 WARM_UP: Final = 1_000
 """Jobs that are added and thrown away before."""
 
