@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench import T0, Bench, done, error_of
+from tests.bench import T0, Bench, done, error_of, gone_wrong
 from toril import Deduplication, Job, Queue, QueueEvents, RateLimit, Worker, WorkerOptions
 from toril.errors import JobNotFoundError
 from toril.queues.events import DeduplicatedEvent, UnknownEvent
@@ -125,6 +125,27 @@ async def test_what_is_done_to_a_job_that_was_removed_makes_no_ghost_of_it(queue
         await worker.wait_until_idle()
     assert [type(error) for error in errors] == [JobNotFoundError] * 3
     assert not {key for key in await bench.everything() if key.startswith("bull:q:1")} - {"bull:q:1:lock"}
+
+
+async def test_a_job_that_the_server_has_evicted_is_not_put_off_by_another_that_it_keeps_out(queue: Queue, bench: Bench) -> None:
+    once = Deduplication("d", ttl="1h", reschedule=True)
+    job = await queue.add("n", delay="1m", deduplication=once)
+    await bench.raw("DEL", bench.key(job.id))
+    assert (await queue.find_deduplicated("d"), await bench.raw("ZCARD", bench.key("delayed"))) == (job.id, 1)
+    await queue.add("n", delay="5m", deduplication=once)
+    assert await bench.hash(job.id) == {}
+
+
+async def test_a_parent_that_the_server_has_evicted_is_not_made_anew_by_its_childs_failure(queue: Queue, bench: Bench) -> None:
+    await bench.add_parent("P", "q")
+    await bench.add_child("C", "P", "q", fpof=True)
+    await bench.raw("ZREM", bench.key("waiting-children"), "P")
+    await bench.raw("ZADD", bench.key("delayed"), (T0 + 60_000) * 4096, "P")
+    await bench.raw("DEL", bench.key("P"))
+    await bench.claim()
+    await bench.turn(gone_wrong("C"))
+    assert await queue.find_state("C") == "failed"
+    assert await bench.hash("P") == {}
 
 
 @pytest.mark.parametrize(

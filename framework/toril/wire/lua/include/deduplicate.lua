@@ -54,7 +54,7 @@ end
 
 -- 6: a job that is refused may still move the one that stands for it.
 local function reschedule_owner(q, owner, job, now)
-  if not call("ZSCORE", q.delayed, owner) then return end
+  if not call("ZSCORE", q.delayed, owner) or call("EXISTS", q.base .. owner) == 0 then return end -- the server may have evicted the job
   local delay = math.max(tonumber(job.delay), 0)
   call("HSET", q.base .. owner, "delay", delay)
   add_delayed(q, owner, now + delay) -- behind all that are due then, its own old place included

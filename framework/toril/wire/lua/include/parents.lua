@@ -87,14 +87,15 @@ end
 
 -- §3.6, a child whose flag says that its failure fails the parent.
 local function fail_parent(pq, parent_key, id, child_key, now)
+  local is_there = call("EXISTS", parent_key) == 1 -- else the server has evicted it
   call("ZADD", parent_key .. ":unsuccessful", now, child_key)
   local freed = call("ZREM", pq.base .. "waiting-children", id) == 1
   if not freed and call("ZREM", pq.delayed, id) == 1 then
-    call("HSET", parent_key, "delay", 0)
+    if is_there then call("HSET", parent_key, "delay", 0) end
     freed = true
   end
   if not freed and call("ZSCORE", pq.base .. "failed", id) then return end
-  if call("EXISTS", parent_key) == 0 then return end
+  if not is_there then return end
   call("HSET", parent_key, "defa", "child " .. child_key .. " failed")
   if freed then parent_to_wait(pq, id, now) end
 end
