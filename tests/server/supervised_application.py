@@ -15,7 +15,7 @@ from typing import Any
 from toril import ConfigModule, Job, JobLogger, QueueModule, ScheduleModule, TorilSettings, cron, module, process, processor
 
 
-@processor("work", concurrency=4, lock_duration="1s", stalled_interval="1s")
+@processor("work", concurrency=4, lock_duration="2s", stalled_interval="500ms")
 class Work:
     @process("hang")
     async def hang(self, job: Job[Any, str]) -> str:

@@ -85,15 +85,19 @@ def user(folder: Path) -> Iterator[StartUser]:
 
 
 def processes(folder: Path) -> dict[int, str]:
-    """The server and its keeper, if they run. Both have the folder in their command line."""
+    """The server and its keeper, if they run, with their command lines. Both work in the folder; before that the keeper names it."""
     found: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):  # it ended while we looked
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if line.rstrip().endswith(f" in {folder}") or f"keeper.py {folder} " in line:
+                if f"keeper.py {folder} " in line or (entry / "cwd").readlink() == folder:
                     found[int(entry.name)] = line
     return found
+
+
+def assert_server_and_keeper(folder: Path) -> None:
+    assert sorted("keeper.py" in line for line in processes(folder).values()) == [False, True]
 
 
 def keeper_pid(folder: Path) -> int:
@@ -121,7 +125,7 @@ def test_a_second_process_finds_the_running_server(user: StartUser) -> None:
 
 def test_the_last_one_to_leave_stops_the_server(user: StartUser, folder: Path) -> None:
     first, second = user().wait_until_open(), user().wait_until_open()
-    assert len(processes(folder)) == 2
+    eventually_now(lambda: assert_server_and_keeper(folder))
     assert first.leave() == 0
     with EmbeddedServer(folder) as here:
         assert not here.started_here
@@ -174,7 +178,7 @@ def test_ctrl_c_reaches_neither_server_nor_keeper(user: StartUser, folder: Path)
         os.killpg(first.process.pid, signal.SIGINT)
         assert first.process.wait(20) != 0
         assert ask(here.url, "INFO", "server")["process_id"] == first.server_pid
-        assert len(processes(folder)) == 2
+        eventually_now(lambda: assert_server_and_keeper(folder))
     eventually_now(lambda: assert_no_process(folder))
 
 
@@ -268,6 +272,13 @@ def test_ensure_server_gives_the_same_server_for_the_same_folder(folder: Path) -
     eventually_now(lambda: assert_no_process(folder))
 
 
+def test_lists_of_processes_tell_whose_server_it_is(folder: Path) -> None:
+    with EmbeddedServer(folder) as server:
+        pid = ask(server.url, "INFO", "server")["process_id"]
+        assert processes(folder)[pid].rstrip().endswith(f" in {folder}")
+    eventually_now(lambda: assert_no_process(folder))
+
+
 def test_only_the_owner_may_enter_the_folder_and_read_what_is_in_it(folder: Path) -> None:
     folder.mkdir(mode=0o755)
     with EmbeddedServer(folder) as server:
@@ -357,7 +368,7 @@ def test_a_port_wants_the_generated_password_that_no_command_line_or_log_shows(f
         assert ask(server.url, "PING")
         assert other.url == server.url
         assert password not in server.address + repr(server) + (folder / "valkey.log").read_text()
-        assert len(processes(folder)) == 2
+        eventually_now(lambda: assert_server_and_keeper(folder))
         assert not [line for line in processes(folder).values() if password in line]
     eventually_now(lambda: assert_no_process(folder))
     with EmbeddedServer(folder) as server:

@@ -201,10 +201,10 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_renewal_of_locks(
 
     monkeypatch.setattr(LockKeeper, "_renew", renew_badly)
     held = Held()
-    async with Worker(queue, held, WorkerOptions(lock_duration="1s", stalled_interval="100ms")) as worker:
+    async with Worker(queue, held, WorkerOptions(lock_duration="2s", stalled_interval="100ms")) as worker:
         job = await queue.add("x")
         await held.started.acquire()
-        await eventually(lambda: _is(times >= 5))
+        await eventually(lambda: _is(times >= 5))  # by then the first lock has long run out
         await eventually(lambda: _is(worker.is_ready))
         held.may_end.set()
         await worker.wait_until_idle()
@@ -218,7 +218,7 @@ async def test_a_stop_without_a_server_ends_and_the_unwritten_job_runs_again_els
 ) -> None:
     monkeypatch.setattr("toril.worker.worker.WRITE_TIMEOUT_MS", 200)  # real time: the network's is
     options, ran = WorkerOptions(lock_duration="1s", stalled_interval="100ms", drain_delay="50ms"), list[str]()
-    held = Held()
+    held, earlier = Held(), threading.enumerate()
     outside = Queue("work", prefix=prefix, server=server)
     async with Proxy(toril_server_url) as proxy, Queue("work", prefix=prefix, url=proxy.url) as queue:
         async with asyncio.timeout(15):  # it would be the whole patience of the test
@@ -232,7 +232,7 @@ async def test_a_stop_without_a_server_ends_and_the_unwritten_job_runs_again_els
         assert worker.left_behind == 0
     assert await job.get_state() == "active"
     assert "outcomes could not be written at stop" in caplog.text
-    assert not [name for name in thread_names() if name.startswith("toril")]
+    assert not [one.name for one in threading.enumerate() if one not in earlier and one.name.startswith("toril")]
 
     async def handle(job: Job) -> None:
         ran.append(job.id)
@@ -302,8 +302,8 @@ async def test_a_run_that_is_cancelled_at_each_of_its_steps_leaves_nothing_open(
 
     async with Queue("closing", prefix=prefix, url=toril_server_url) as queue:
         worker = Worker(queue, handle)
+        job = await queue.add("x")  # before it runs: one that has looked already is idle until it is told
         run = asyncio.create_task(worker.run())
-        job = await queue.add("x")
         await worker.wait_until_idle()
         assert len(queue.server.open_connections) >= 3  # the queue's, a lane's, the doorbell's
         while not run.done():
