@@ -12,12 +12,15 @@ import structlog
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from tests import quick_debugging
 from tests.compared import Counting
 from tests.compared import compared as compared  # a fixture
 from tests.support import ask
 from toril.telemetry.logs import mark_logs
 from toril.wire.connection import Server
 from toril.wire.scripts import load
+
+quick_debugging.hurry()
 
 # Machines are shared: how long an example takes says nothing. What failed is printed so that it can be tried again.
 settings.register_profile("toril", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -44,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _blocking_calls_fail(request: pytest.FixtureRequest) -> Iterator[None]:
     """A call of ours that blocks the event loop fails the test, unless it is marked `blocks_the_loop`."""
+    quick_debugging.looked_at.clear()
     if request.node.get_closest_marker("blocks_the_loop") is not None:
         yield
         return

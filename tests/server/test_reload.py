@@ -42,7 +42,9 @@ class AppModule: ...
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Runner]:
     own = {key: value for key, value in os.environ.items() if not key.startswith(("TORIL_", "PYTEST_", "REDIS_"))}
-    runner = Runner(own | {"TORIL_EMBEDDED_DIR": str(tmp_path / "valkey"), "COLUMNS": "200", "NO_COLOR": "1"})
+    # Without byte code of its own, which Python takes for that of a file of the same length that is saved within the same second.
+    own |= {"TORIL_EMBEDDED_DIR": str(tmp_path / "valkey"), "PYTHONDONTWRITEBYTECODE": "1"}
+    runner = Runner(own | {"COLUMNS": "200", "NO_COLOR": "1"})
     yield runner
     runner.close()
 
