@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take 0.8 us to make instead of 0.3
 class NewJob:
-    """A job to add, encoded. A `delay_ms` above 0 decides before `priority`, and that before `lifo`."""
+    """A job to add, encoded. A `delay_ms` above 0 decides before `priority`, and that before `lifo`. Nobody changes it."""
 
     name: str
     data: bytes
