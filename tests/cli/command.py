@@ -127,7 +127,7 @@ class ForkedCli(Cli):
 
     def __init__(self, folder: Path, environment: Mapping[str, str], forks: Forks) -> None:
         super().__init__(folder, environment)
-        self._forks = forks
+        self.forks = forks
 
     async def _run(self, arguments: tuple[str, ...], stdin: str | None) -> Done:
         async with self.started(*arguments, stdin=stdin) as started:
@@ -137,8 +137,8 @@ class ForkedCli(Cli):
     async def started(self, *arguments: str, stdin: str | None = None) -> AsyncGenerator[Started]:
         """It runs during the block, and is killed at its end if it hasn't ended."""
         (self.folder / "stdin").write_text(stdin or "")
-        pid = self._forks.start(arguments, self.environment, self.folder)
-        started = Started(pid, self.folder, asyncio.create_task(asyncio.to_thread(self._forks.wait)))
+        pid = self.forks.start(arguments, self.environment, self.folder)
+        started = Started(pid, self.folder, asyncio.create_task(asyncio.to_thread(self.forks.wait)))
         try:
             yield started
         finally:

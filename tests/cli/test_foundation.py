@@ -12,7 +12,8 @@ from typing import Final
 
 import pytest
 
-from tests.cli.command import TORIL, Cli
+from tests.cli.command import TORIL, Cli, ForkedCli
+from tests.fake_server import FakeServer
 from tests.servers import cluster
 from toril import Queue
 
@@ -196,3 +197,42 @@ def test_a_shell_completes_commands(cli: Cli) -> None:
     asked = {"_TORIL_COMPLETE": "complete_bash", "COMP_WORDS": "toril queue s", "COMP_CWORD": "2"}
     completed = subprocess.run([TORIL], capture_output=True, text=True, env=cli.environment | asked, timeout=30, check=False)
     assert completed.stdout.split() == ["show"]
+
+
+async def completed(cli: ForkedCli, *words: str) -> list[str]:
+    """What bash offers for the last of these words."""
+    typed = {"_TORIL_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(("toril", *words)), "COMP_CWORD": str(len(words))}
+    done = await ForkedCli(cli.folder, cli.environment | typed, cli.forks)()
+    assert done.err == ""
+    return done.out.split()
+
+
+async def test_a_shell_completes_names_of_queues(
+    cli: ForkedCli, application: str, emails: Queue, queue_of: Callable[[str], Queue], prefix: str
+) -> None:
+    for name in ("emails", "events", "images", "e$(reboot)", "e vil", "größe"):
+        await queue_of(name).add("a", 1)
+    assert await completed(cli, "queue", "show", "e") == ["emails", "events"]
+    assert await completed(cli, "queue", "ls", "emails", "i") == ["images"]
+    for command in (("job", "retry"), ("dlq", "ls"), ("schedule", "ls"), ("workers",), ("doctor",)):
+        assert await completed(cli, *command, "") == ["emails", "events", "größe", "images"]
+    assert await completed(cli, "dlq", "ls", "letters", "--from", "im") == ["images"]
+    assert await completed(cli, "queue", "show", "--prefix", f"{prefix}-other", "e") == []
+    # An application's are known without its server.
+    assert await completed(cli, "queue", "show", "--redis-url", "redis://127.0.0.1:1", "e") == []
+    cli.environment |= {"TORIL_APP": application, "REDIS_URL": "redis://127.0.0.1:1"}
+    assert await completed(cli, "queue", "show", "") == ["elsewhere", "emails", "letters", "schedules"]
+    assert not (cli.folder / "made").exists()
+    cli.environment["TORIL_APP"] = "nowhere:AppModule"
+    assert await completed(cli, "queue", "show", "") == []
+    del cli.environment["TORIL_APP"], cli.environment["REDIS_URL"]  # there is the embedded server, which doesn't run
+    assert await completed(cli, "queue", "show", "") == []
+    assert not (cli.folder / "valkey").exists()
+
+
+async def test_a_shell_does_not_wait_for_a_server_that_is_silent(cli: ForkedCli) -> None:
+    async with FakeServer() as silent:
+        silent.may_read.clear()
+        cli.environment["REDIS_URL"] = silent.url
+        assert await completed(cli, "queue", "show", "") == []
+        assert silent.connections == 1

@@ -21,8 +21,21 @@ import typer
 if TYPE_CHECKING:
     from toril.cli.session import Session
 
-QueueName: TypeAlias = Annotated[str, typer.Argument(help="The queue's name.", show_default=False)]
-QueueNames: TypeAlias = Annotated[list[str] | None, typer.Argument(help="Names of queues.", metavar="[QUEUE]...", show_default=False)]
+
+def complete_queue(context: typer.Context, incomplete: str) -> list[str]:
+    """For a shell: names of queues that begin so."""
+    from toril.cli.completing import queues_to_choose_from
+
+    typed = context.params
+    common = CommonOptions(app=typed.get("app"), redis_url=typed.get("redis_url"), prefix=typed.get("prefix"))
+    return queues_to_choose_from(common, incomplete)
+
+
+QueueName: TypeAlias = Annotated[str, typer.Argument(help="The queue's name.", show_default=False, autocompletion=complete_queue)]
+QueueNames: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(help="Names of queues.", metavar="[QUEUE]...", show_default=False, autocompletion=complete_queue),
+]
 YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 DryRunOption: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from toril.cli.common import CommonOptions, run_command, with_common_options
+from toril.cli.common import CommonOptions, complete_queue, run_command, with_common_options
 from toril.cli.groups.flows import flows
 from toril.cli.groups.jobs import jobs
 from toril.cli.groups.letters import letters
@@ -136,7 +136,10 @@ def new(
 @with_common_options
 def doctor(
     common: CommonOptions,
-    queues: Annotated[list[str] | None, typer.Argument(help="Only these queues, and the server.", metavar="[QUEUE]...")] = None,
+    queues: Annotated[
+        list[str] | None,
+        typer.Argument(help="Only these queues, and the server.", metavar="[QUEUE]...", autocompletion=complete_queue),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also show what was looked at and is in order.")] = False,
     fail_on: Annotated[FailOn, typer.Option(help="From which severity on the exit code is 1.")] = "error",
     all_keys: Annotated[bool, typer.Option("--all-keys", help="Go through all keys, also where there are more than a million.")] = False,

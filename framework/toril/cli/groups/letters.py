@@ -6,13 +6,17 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from toril.cli.common import CommonOptions, DryRunOption, FilterOptions, YesOption, run_command, with_common_options
+from toril.cli.common import CommonOptions, DryRunOption, FilterOptions, YesOption, complete_queue, run_command, with_common_options
 
 letters = typer.Typer(name="dlq", help="Dead letters: look at them, run their jobs again, throw them away.", no_args_is_help=True)
 
-LetterQueue: TypeAlias = Annotated[str, typer.Argument(help="The queue of dead letters.", metavar="QUEUE", show_default=False)]
+LetterQueue: TypeAlias = Annotated[
+    str, typer.Argument(help="The queue of dead letters.", metavar="QUEUE", show_default=False, autocompletion=complete_queue)
+]
 LetterIds: TypeAlias = Annotated[list[str] | None, typer.Argument(help="Ids of letters.", metavar="[ID]...", show_default=False)]
-Origin: TypeAlias = Annotated[str | None, typer.Option("--from", help="Only letters about jobs of this queue.", metavar="QUEUE")]
+Origin: TypeAlias = Annotated[
+    str | None, typer.Option("--from", help="Only letters about jobs of this queue.", metavar="QUEUE", autocompletion=complete_queue)
+]
 JobName: TypeAlias = Annotated[str | None, typer.Option("--name", "-n", help="Only letters about jobs of this name.")]
 ErrorText: TypeAlias = Annotated[str | None, typer.Option("--error", help="Only letters in whose error this stands.")]
 OlderThan: TypeAlias = Annotated[str | None, typer.Option("--older-than", help="Only letters that were written so long ago, as in 7d.")]
