@@ -28,7 +28,11 @@ async def list_jobs(session: Session, name: str, filters: FilterOptions) -> None
     selection = selection_of(filters)
     limit = selection.limit or DEFAULT_LIMIT
     queue = await session.queues.get(name)
-    found = [each async for each in replace(selection, limit=limit + 1).scan(queue)]
+    total = sum((await queue.get_job_counts(*selection.states)).values()) if selection.is_narrow else None
+    with session.out.progress() as progress:
+        looking = progress.add_task("looking", total=total, visible=selection.is_narrow)
+        jobs = replace(selection, limit=limit + 1).scan(queue, on_read=lambda: progress.advance(looking))
+        found = [each async for each in jobs]
     has_more, found = len(found) > limit, found[:limit]
     now_ms = queue.clock.now_ms()
     documents = [job_document(job, state, await due_ms_of(job, state)) for state, job in found]

@@ -45,7 +45,9 @@ async def drain(session: Session, name: str, *, delayed: bool, yes: bool, dry_ru
     removed = sum(counts.values())
     if not dry_run:
         confirm(session.out, f"remove {_told(counts)} of queue {name}", yes=yes)
-        removed = await queue.drain(delayed=delayed)
+        with session.out.progress() as progress:
+            progress.add_task("removing", total=None)
+            removed = await queue.drain(delayed=delayed)
     _answer_removed(session, queue, removed, dry_run=dry_run)
 
 
@@ -56,11 +58,14 @@ async def clean(session: Session, name: str, state: str, older_than: str, limit:
     if len(states) > 1 or wanted == "active":
         raise UsageError("--state: clean one state at a time, and not active, whose jobs run")
     queue = await session.queues.get(name)
+    total = (await queue.get_job_counts(wanted))[wanted]
     if dry_run:
         selection = Selection(states=states, older_than_ms=grace_ms, limit=limit)
-        removed = len([job async for job in selection.scan(queue)])
+        with session.out.progress() as progress:
+            looking = progress.add_task("looking", total=total)
+            jobs = selection.scan(queue, on_read=lambda: progress.advance(looking))
+            removed = len([job async for job in jobs])
         return _answer_removed(session, queue, removed, dry_run=True)
-    total = (await queue.get_job_counts(wanted))[wanted]
     most = total if limit is None else min(limit, total)
     confirm(
         session.out, f"remove up to {most:,} {wanted} jobs of queue {name} (there are {total:,}) that are older than {older_than}", yes=yes
@@ -91,7 +96,9 @@ async def obliterate(session: Session, name: str, *, force: bool, yes: bool, dry
     schedules = await queue.job_schedulers.count()
     if not dry_run:
         confirm(session.out, f"remove queue {name} with {_told(counts)} and {schedules:,} schedules", yes=yes)
-        await queue.obliterate(force=force)
+        with session.out.progress() as progress:
+            progress.add_task("removing", total=None)
+            await queue.obliterate(force=force)
     done = "would be removed" if dry_run else "is removed"
     session.out.answer(
         {"queue": name, "removed": sum(counts.values()), "counts": dict(counts), "schedules": schedules, "is_dry_run": dry_run},
