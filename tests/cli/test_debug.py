@@ -81,13 +81,15 @@ async def test_a_job_that_works_here_shows_its_result(cli: Cli, emails: Queue) -
 async def test_a_job_that_fails_here_too_shows_the_traceback_without_secrets_and_touches_nothing(cli: Cli, emails: Queue) -> None:
     job = await emails.add("welcome", {"to": "ann", "password": "s3cret-word"})
     before = await everything(emails)
-    told = (await cli("job", "debug", "emails", job.id, *APP, "--debug", code=1)).out
+    done = await cli("job", "debug", "emails", job.id, *APP, code=1)
+    assert len(done.err.splitlines()) == 1  # that it runs here; how it ended stands in the answer alone
+    told = done.out
     assert "failed after " in told
     assert "mails.py" in told
     assert "in welcome" in told
     assert "ValueError: no domain in ann, password=***" in told
     assert "toril/worker" not in told  # it begins in the user's code
-    document = await cli.json("job", "debug", "emails", job.id, *APP, "--debug", code=1)
+    document = await cli.json("job", "debug", "emails", job.id, *APP, code=1)
     assert (document["outcome"], document["result"], document["error"]["type"]) == ("failed", None, "ValueError")
     assert await everything(emails) == before
 

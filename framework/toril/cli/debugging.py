@@ -64,7 +64,8 @@ def run_debug(common: CommonOptions, queue: str, job_id: str, *, use_debugger: b
     out.note(f"running job {job_id} ({record.name}) of queue {queue} here; what its handler does to other systems is real")
     try:
         root = load_module(app)
-        configure_logging(level="info", levels={"toril.worker": "critical", "toril.application": "warning"})  # how it ended is told here
+        # The handler's own lines. How it ended is told here.
+        configure_logging(level="info", levels={"toril.worker": "critical", "toril.jobs": "critical", "toril.application": "warning"})
         with tempfile.TemporaryDirectory(prefix="toril-debug-") as folder, EmbeddedServer(Path(folder)) as server:
             run = asyncio.run(_run(root, server.url, queue, record))
     except KeyboardInterrupt:
