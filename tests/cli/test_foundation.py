@@ -78,15 +78,14 @@ def test_modules_and_injection_are_imported_only_for_an_application(cli: Cli) ->
 
 
 async def test_queues_are_found_with_nothing_but_an_address(
-    installed_cli: Cli, emails: Queue, queue_of: Callable[[str], Queue], prefix: str
+    cli: Cli, installed_cli: Cli, emails: Queue, queue_of: Callable[[str], Queue], prefix: str
 ) -> None:
-    cli = installed_cli
     await emails.add("welcome", {"to": 1})
     await emails.add("welcome", {"to": 2}, delay="1h")
     await emails.add("welcome", {"to": 3}, job_id="a:b:meta")  # its hash looks like the settings of a queue
     await queue_of("images").add("resize", 1, priority=2)
     await queue_of("images").pause()
-    document = await cli.json("queue", "ls")
+    document = await installed_cli.json("queue", "ls")
     assert document["prefix"] == prefix
     by_name = {each["queue"]: each for each in document["queues"]}
     assert list(by_name) == ["emails", "images"]
