@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
@@ -38,6 +40,12 @@ ALLOWED: Final = (
     ("tests/conftest.py", "toril_server_url"),
     ("toril/embedded/binary.py", "find_binary"),  # tests that run a server of their own
 )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One and a half for each processor (`-n auto`): many tests wait for other processes, and leave theirs to others meanwhile."""
+    processors = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return processors + (processors + 1) // 2
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,8 +18,11 @@ from toril import (
     process,
     processor,
 )
+from toril.worker import turn
 
 IS_MENDED = "MENDED" in os.environ
+
+turn.__dict__["LONGEST_LIMIT_PAUSE_MS"] = 2_000  # instead of 30 s, for which a worker would sleep on after its rate limit was lifted
 
 
 @processor("emails", concurrency=5, stalled_interval="1s", unknown_name_delay="10m")

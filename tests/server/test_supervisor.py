@@ -295,7 +295,9 @@ async def test_what_a_child_process_prints_when_the_supervisor_was_killed_fails_
 
 
 async def test_a_process_that_hears_nothing_does_not_outlive_its_supervisor(run: Runner, tmp_path: Path, queue: Queue) -> None:
-    worker = start(run, tmp_path)
+    of_each = "import toril.cli.supervised as s; s.ORPHAN_LIMIT_MS = 500; s.main()"
+    program = f"import toril.cli.worker_process as w; w._PROGRAM = {of_each!r}; from toril.cli.main import main; main()"
+    worker = run(sys.executable, "-c", program, "worker", APPLICATION, "--processes", "2", folder=tmp_path)
     worker.read_until(" ready ")
     await queue.add("block")
     worker.read_until("blocking")

@@ -294,9 +294,11 @@ async def test_a_key_of_a_wrong_type_raises_nothing_but_errors_of_ours_and_they_
     unnamed, foreign, lost = list[str](), list[str](), list[str]()
     stage = await set_up(bench, queue, flows)
     kept = await bench.raw("EVAL", KEEP, 0, f"{bench.prefix}:", f"toril:{bench.prefix}:")
+    put_back = ("EVAL", PUT_BACK, 2, f"{bench.prefix}:", f"toril:{bench.prefix}:", key, kind, *kept)
+    await bench.raw(*put_back)
+    before = await places_of(bench, stage)
     for name, call in calls():
-        await bench.raw("EVAL", PUT_BACK, 2, f"{bench.prefix}:", f"toril:{bench.prefix}:", key, kind, *kept)
-        before = await places_of(bench, stage)
+        await bench.raw(*put_back)
         try:
             await call(as_before(stage))
         except DamagedKeyError as error:
