@@ -13,7 +13,7 @@ from toril.errors import AddOutcomeUnknownError, DamagedKeyError, ParentError, Q
 from toril.queues.job import Job
 from toril.queues.option_parts import Deduplication
 from toril.queues.queue import Queue
-from toril.wire.add_commands import ADD_BATCH, SHARED_BYTES
+from toril.wire.add_commands import ADD_BATCH, CALL_BYTES, SHARED_BYTES
 from toril.wire.codec import JobRecord
 from toril.wire.connection import Server
 
@@ -40,6 +40,26 @@ async def test_much_data_goes_in_several_calls(toril_server_url: str, prefix: st
         jobs = await asyncio.gather(*(queue.add("n", text) for _ in range(5)), queue.add("n", text * 4), queue.add("n"))
         assert adds(proxy) == 5  # two, two, one, the one that is too much by itself, and the last one
         assert [job.id for job in jobs] == [str(number) for number in range(1, 8)]
+
+
+async def test_many_with_much_data_go_in_several_calls(toril_server_url: str, prefix: str) -> None:
+    async with Proxy(toril_server_url) as proxy, Queue("q", prefix=prefix, url=proxy.url) as queue:
+        text = "x" * (CALL_BYTES // 3)
+        texts = [text, text, text, text * 4, "", text, "", text]
+        jobs = await queue.add_many([queue.job("n", one) for one in texts])
+        assert adds(proxy) == 4  # two, one, the one that is too much by itself, and the others
+        assert [job.id for job in jobs] == [str(number) for number in range(1, 9)]
+        assert [job.data for job in await queue.get_waiting()] == texts
+
+
+@pytest.mark.parametrize("count", [ADD_BATCH + 1, 5])
+async def test_a_parent_that_is_gone_leaves_nothing_of_many_that_take_several_calls(queue: Queue, count: int) -> None:
+    text = "x" * (1 if count > ADD_BATCH else CALL_BYTES // 3)
+    gone = Job(queue, JobRecord("gone", "n", b"{}", b"{}"))
+    with pytest.raises(ParentError) as caught:
+        await queue.add_many([*(queue.job("n", text) for _ in range(count - 1)), queue.job("n", text, parent=gone)])
+    assert (caught.value.parent_key, caught.value.place) == (queue.keys.job("gone"), count - 1)
+    assert await queue.count() == 0
 
 
 async def test_what_keeps_one_from_being_added_keeps_no_other(server: Server, prefix: str) -> None:

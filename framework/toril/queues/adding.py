@@ -203,7 +203,7 @@ class QueueAdding(Generic[DataT, ResultT]):
 
     @explained("Queue.add_many", _IN_DRAFTS)
     async def add_many(self, jobs: Iterable[JobDraft[D, R]], *, idempotent: bool = False) -> list[Job[D, R]]:
-        """Add many jobs in one round trip (1,000 at a time), in order: `add_many([queue.job("a", {...}), queue.job("b", {...})])`.
+        """Add many jobs in order: `add_many([queue.job("a", {...}), queue.job("b", {...})])`. One round trip takes 1,000, or 4 MB.
 
         All are checked before the first is sent, so that a bad one leaves nothing behind. Raises what `add` raises.
         """

@@ -29,6 +29,9 @@ from toril.wire.refusals import Argument, refusal
 ADD_BATCH: Final = 1_000
 """How many jobs one call of the add script takes; more are split, so that no script holds the server for long."""
 
+CALL_BYTES: Final = 4 * 1024 * 1024
+"""How many bytes of data and options they may have together, for the same reason; one that has more goes alone."""
+
 SHARED_BYTES: Final = 1024 * 1024
 """How many bytes of data jobs may have together that share a call only since they are added at the same moment: a script of 100 MB holds
 the server for 290 ms, and a hundred of 1 MB for 1.3 ms each (measured)."""
@@ -58,8 +61,11 @@ class AddCommands(QueueReads):
             ServerUnreachableError: nothing was sent.
         """
         added: list[Added] = []
-        for start in range(0, len(jobs), ADD_BATCH):
-            batch = jobs[start : start + ADD_BATCH]
+        parts = list(_parts(jobs, CALL_BYTES))
+        if len(parts) > 1:
+            await self._check_parents(jobs)
+        for part in parts:
+            start, batch = part.start, jobs[part]
             token = secrets.token_hex(12) if idempotent else ""
             try:
                 reply = await self._run_add(token, batch, alone=False, repeatable=idempotent)
@@ -69,6 +75,13 @@ class AddCommands(QueueReads):
                 raise replies.parent_error(reply[1], batch[reply[0]].parent_key, start + reply[0])
             added += map(_added, reply)
         return added
+
+    async def _check_parents(self, jobs: Sequence[NewJob]) -> None:
+        """The script says of a parent that is gone only once it comes to that job: the calls before it would have added theirs."""
+        places = {job.parent_key: place for place, job in reversed([*enumerate(jobs)]) if job.parent_key}
+        for parent_key, place in places.items():
+            if not await self._commands.call("EXISTS", parent_key, repeatable=True):
+                raise replies.parent_error(-5, parent_key, place)
 
     async def add_one(self, job: NewJob) -> Added:
         """The same for one job, which shares its round trip with those that others add before the event loop turns: what becomes of one
@@ -94,7 +107,8 @@ class AddCommands(QueueReads):
             self._singles = None
         waited_for = [single for single in singles if not single[1].done()]  # who was cancelled by now adds nothing
         mine: list[Single] = []
-        for batch in _batches(waited_for):
+        for part in _parts([job for job, _ in waited_for], SHARED_BYTES):
+            batch = waited_for[part]
             if mine:
                 self._begin(loop, self._add_singles(batch))
             else:
@@ -166,18 +180,17 @@ class AddCommands(QueueReads):
         return [None if isinstance(one, int) else id_text(one) for one in reply]
 
 
-def _batches(singles: Sequence[Single]) -> Iterator[list[Single]]:
+def _parts(jobs: Sequence[NewJob], most_bytes: int) -> Iterator[slice]:
     """In their order, cut where the next one would be too many or too much."""
-    batch: list[Single] = []
-    size = 0
-    for single in singles:
-        size += len(single[0].data)
-        if batch and (len(batch) == ADD_BATCH or size > SHARED_BYTES):
-            yield batch
-            batch, size = [], len(single[0].data)
-        batch.append(single)
-    if batch:
-        yield batch
+    start = size = 0
+    for place, job in enumerate(jobs):
+        more = len(job.data) + len(job.opts)
+        size += more
+        if place > start and (place - start == ADD_BATCH or size > most_bytes):
+            yield slice(start, place)
+            start, size = place, more
+    if jobs:
+        yield slice(start, len(jobs))
 
 
 def _runs(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
