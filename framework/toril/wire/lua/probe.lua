@@ -13,7 +13,7 @@ local commands = {
   { "LPUSH", "a" }, { "RPUSH", "b" }, { "LLEN" }, { "RPOP" }, { "LPOS", "a" }, { "LRANGE", 0, -1 }, { "LSET", 0, "a" }, { "LREM", 0, "b" },
   { "LTRIM", 1, 0 }, { "SADD", "a" }, { "SMEMBERS" }, { "SISMEMBER", "a" }, { "SCARD" }, { "SREM", "a" },
   { "ZADD", 1, "a" }, { "ZSCORE", "a" }, { "ZCARD" }, { "ZCOUNT", 0, 1 }, { "ZRANGE", 0, 1 }, { "ZREVRANGE", 0, 1 }, { "ZRANGEBYSCORE", 0, 1 },
-  { "ZREVRANGEBYSCORE", 1, 0 }, { "ZREMRANGEBYRANK", 5, 6 }, { "ZREM", "b" }, { "ZPOPMIN" }, { "BZPOPMIN", 1 },
+  { "ZREVRANGEBYSCORE", 1, 0 }, { "ZREM", "b" }, { "ZPOPMIN" }, { "BZPOPMIN", 1 },
   { "XADD", "*", "a", "1" }, { "XLEN" }, { "XRANGE", "-", "+" }, { "XREVRANGE", "+", "-" }, { "XTRIM", "MAXLEN", 0 },
 }
 
