@@ -101,8 +101,14 @@ class Cli:
             rest, err = await process.communicate()
         return Done(process.returncode or 0, (out + rest).decode(), err.decode())
 
-    async def in_terminal(self, *arguments: str, typed: str = "", width: int = 100) -> tuple[int, str]:
-        """Run it in a terminal, in which this is typed beforehand; the exit code, and all that the terminal shows."""
+    async def in_terminal(
+        self, *arguments: str, typed: str = "", width: int = 100, interrupted_after: str | None = None
+    ) -> tuple[int, str]:
+        """Run it in a terminal, in which this is typed beforehand; the exit code, and all that the terminal shows.
+
+        Args:
+            interrupted_after: once the terminal shows this, Ctrl-C is pressed.
+        """
         ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
         os.write(ours, typed.encode())
@@ -110,10 +116,13 @@ class Cli:
             TORIL, *arguments, cwd=self.folder, env=self.environment | {"TERM": "xterm"}, stdin=its, stdout=its, stderr=its
         )
         os.close(its)
-        shown = asyncio.to_thread(_read_all, ours)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                text = await shown
+                text = ""
+                if interrupted_after is not None:
+                    text = await asyncio.to_thread(_read, ours, interrupted_after)
+                    process.send_signal(signal.SIGINT)
+                text += await asyncio.to_thread(_read, ours)
                 return await process.wait(), text
         finally:
             if process.returncode is None:
@@ -167,11 +176,11 @@ class Started:
         return Done(code, (self.folder / "stdout").read_text(), (self.folder / "stderr").read_text())
 
 
-def _read_all(descriptor: int) -> str:
-    """What comes until the other end is closed."""
+def _read(descriptor: int, until: str | None = None) -> str:
+    """What comes until this is in it, or the other end is closed."""
     read = bytearray()
     try:
-        while piece := os.read(descriptor, 1 << 16):
+        while (until is None or until.encode() not in read) and (piece := os.read(descriptor, 1 << 16)):
             read += piece
     except OSError:  # how Linux tells the end of a terminal
         pass

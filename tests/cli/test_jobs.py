@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
+import sys
+import termios
 from typing import Any
 
 from tests.cli.command import Cli
@@ -223,6 +227,26 @@ async def test_an_interrupted_bulk_can_be_run_again(cli: Cli, emails: Queue) -> 
     assert 0 < promoted < 3_000
     document = await cli.json("job", "promote", "emails", "--all", "--yes")
     assert (document["done"], await emails.get_waiting_count()) == (3_000 - promoted, 3_000)
+
+
+async def test_a_command_that_reads_its_input_can_be_interrupted(cli: Cli, emails: Queue) -> None:
+    await emails.add("a", {})
+    its, ours = os.pipe()
+    os.write(ours, b"[1, ")
+    async with cli.running("job", "add", "emails", "send", "-", stdin=its) as process:
+
+        async def reads() -> None:
+            assert process.returncode is None
+            unread = fcntl.ioctl(its, termios.FIONREAD, bytes(4))
+            assert int.from_bytes(unread, sys.byteorder) == 0
+
+        await eventually(reads)
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+    os.close(its)
+    os.close(ours)
+    assert (process.returncode, err) == (130, b"interrupted\n")
+    assert await emails.count() == 1
 
 
 async def test_a_command_that_waits_can_be_interrupted(cli: Cli, emails: Queue) -> None:

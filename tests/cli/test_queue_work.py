@@ -34,8 +34,11 @@ async def test_a_queue_is_drained_after_asking(cli: Cli, emails: Queue) -> None:
     assert "--yes" in line
     code, shown = await cli.in_terminal("queue", "drain", "emails", typed="n\n")
     assert (code, "This will remove 3 jobs (3 waiting) of queue emails." in shown, "nothing was done" in shown) == (1, True, True)
+    code, shown = await cli.in_terminal("queue", "drain", "emails", interrupted_after="Go on?")
+    assert (code, "interrupted" in shown) == (130, True)
     assert await emails.count() == 4
-    code, shown = await cli.in_terminal("queue", "drain", "emails", "--delayed", typed="y\n")
+    code, shown = await cli.in_terminal("queue", "drain", "emails", "--delayed", typed="maybe\nY\n")
+    assert shown.count("Go on? [y/N]: ") == 2
     assert (code, "4 jobs of queue emails removed" in shown, await emails.count()) == (0, True, 0)
 
 

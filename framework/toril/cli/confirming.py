@@ -1,10 +1,11 @@
-"""Asks before something is destroyed."""
+"""Asks before something is destroyed, and reads what is typed."""
 
 from __future__ import annotations
 
+import signal
 import sys
-
-import typer
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from toril.cli.output import Output
 from toril.errors import ConfigurationError, TorilError
@@ -43,5 +44,21 @@ def confirm(out: Output, what: str, *, yes: bool, look: str | None = "--dry-run"
     if not sys.stdin.isatty():
         raise NotConfirmedError(what, look)
     out.note(f"This will {what}.")
-    if not typer.confirm("Go on?", default=False, err=True):
+    answer = "?"
+    while answer not in ("y", "yes", "n", "no", ""):
+        sys.stderr.write("Go on? [y/N]: ")
+        sys.stderr.flush()
+        with reading():
+            answer = sys.stdin.readline().strip().lower()
+    if not answer.startswith("y"):
         raise DeclinedError
+
+
+@contextmanager
+def reading() -> Generator[None]:
+    """Let Ctrl-C end a read from standard input at once, in this block: the event loop's own way would wait for the read to end."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from toril.cli.common import FilterOptions
+from toril.cli.confirming import reading
 from toril.cli.connecting import UnknownQueueError
 from toril.cli.errors import UsageError
 from toril.cli.output import ago, at, cell_text, fields_table, iso, shortened, span_text, table
@@ -122,7 +122,7 @@ async def add_job(session: Session, request: NewJobRequest) -> None:
     """Add a job; wait for its result if asked."""
     if request.wait is not None:
         to_ms(request.wait, "--wait")  # not only when the job is there
-    text = await asyncio.to_thread(sys.stdin.read) if request.data == "-" else request.data
+    text = _read_input() if request.data == "-" else request.data
     try:
         data = json.loads(text)
     except ValueError as error:
@@ -141,6 +141,11 @@ async def add_job(session: Session, request: NewJobRequest) -> None:
         return session.out.answer(job_document(job, await job.get_state(), None), cell_text(result))
     state = await job.get_state()
     return session.out.answer(job_document(job, state, await due_ms_of(job, state)), f"added job {job.id} to queue {queue.name}")
+
+
+def _read_input() -> str:
+    with reading():
+        return sys.stdin.read()
 
 
 # ── what a job looks like ─────────────────────────────────────────────────────────────────────────────────────
