@@ -4,10 +4,10 @@
 //
 // Nothing runs on its own: workers don't run (their jobs are claimed and ended one by one, by the manual API), and clock and chance
 // are injected. An error is told by BullMQ's code, or by its text where it has none.
-import { FlowProducer, Job, Queue, QueueEventsProducer, UnrecoverableError, Worker } from 'bullmq';
 import { say, serve } from './lines.mjs';
 
-const { connection, prefix } = JSON.parse(process.env.PEER);
+const { connection, prefix, library } = JSON.parse(process.env.PEER);
+const { FlowProducer, Job, Queue, QueueEventsProducer, UnrecoverableError, Worker } = await import(library);
 const HOUR = 3_600_000;
 
 const RealDate = Date;
@@ -166,12 +166,17 @@ const operations = {
   remove_unprocessed: async (args) => { await (await jobOf(args)).removeUnprocessedChildren(); },
   clear_logs: async ({ keep, ...args }) => { await (await jobOf(args)).clearLogs(keep); },
 
-  pause: async ({ queue }) => queueOf(queue).pause(),
+  pause: async ({ queue, prefix: under }) => queueOf(queue, under).pause(),
   resume: async ({ queue }) => queueOf(queue).resume(),
   retry_jobs: async ({ queue, state, until }) => queueOf(queue).retryJobs({ state, timestamp: until ?? undefined }),
   promote_jobs: async ({ queue }) => queueOf(queue).promoteJobs(),
   drain: async ({ queue, delayed }) => queueOf(queue).drain(delayed),
   clean: async ({ queue, grace, limit, state }) => queueOf(queue).clean(grace, limit, state),
+  remove_orphans: async ({ queue, linked, owners }) => {
+    for (const job of linked) await (await jobOf({ queue, job })).removeChildDependency();
+    for (const job of owners) await (await jobOf({ queue, job })).removeDeduplicationKey();
+    return queueOf(queue).removeOrphanedJobs();
+  },
   obliterate: async ({ queue, force }) => queueOf(queue).obliterate({ force }),
   drop_deduplication: async ({ queue, key }) => (await queueOf(queue).removeDeduplicationKey(key)) > 0,
 

@@ -117,14 +117,17 @@ def both_sides(url: str, prefix: str) -> Generator[tuple[World, Run]]:
     """Both sides, on prefixes that begin with this one."""
     with asyncio.Runner() as runner:
 
-        async def make() -> tuple[NodePeer, TorilSide, Server]:
+        async def make() -> tuple[NodePeer, NodePeer, TorilSide, Server]:
             server = Server(url)
-            return await NodePeer(url, f"{prefix}n", "differential.mjs").__aenter__(), TorilSide(server, f"{prefix}t"), server
+            node = await NodePeer(url, f"{prefix}n", "differential.mjs").__aenter__()
+            old = await NodePeer(url, f"{prefix}n", "differential.mjs", library="bullmq5").__aenter__()
+            return node, old, TorilSide(server, f"{prefix}t"), server
 
-        node, ours, server = runner.run(make())
+        node, old, ours, server = runner.run(make())
         try:
-            yield World(server, node, ours, (f"{prefix}n", f"{prefix}t")), runner.run
+            yield World(server, node, ours, (f"{prefix}n", f"{prefix}t"), old), runner.run
         finally:
             runner.run(ours.aclose())
-            runner.run(node.__aexit__(None, None, None))
+            for peer in (node, old):
+                runner.run(peer.__aexit__(None, None, None))
             runner.run(server.aclose())

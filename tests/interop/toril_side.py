@@ -262,6 +262,10 @@ class TorilSide:
         spelled: Any = {"wait": "waiting"}.get(state, state)
         return await self._queue(queue).clean(span(grace), limit=limit or None, state=spelled)
 
+    async def do_remove_orphans(self, queue: str, linked: list[str], owners: list[str]) -> int:
+        del linked, owners  # what they hold on to is let go in any case
+        return await self._queue(queue).remove_orphaned_jobs()
+
     async def do_obliterate(self, queue: str, force: bool) -> None:
         await self._queue(queue).obliterate(force=force)
 

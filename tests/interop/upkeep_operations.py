@@ -101,6 +101,20 @@ class QueueRules(Machine):
         is_locked = f"bull:{queue}:{job}:lock" in self.world.keys
         return is_locked or job.startswith("repeat:") or any(time > self.now - grace for time in times)
 
+    @rule(queue=QUEUES, state=st.sampled_from([state for state in STATES if state != "active"]), n=N)
+    def lose_a_job(self, queue: str, state: str, n: int) -> None:
+        job = self.job_in(queue, (state,), n, "")
+        if job is None or ":" in job or job == "1":
+            return  # NOT_TRIED
+        self.run(self.world.raw(*(("LREM", 1, job) if state == "wait" else ("ZREM", job)), key=f"{queue}:{state}"))
+        fields = self.world.keys.get(f"bull:{queue}:{job}", {"value": {}})["value"]
+        linked = [job] if fields.get("parentKey") in self.world.keys else []
+        owned = f"bull:{queue}:de:{fields.get('deid')}"
+        owners = [job] if self.world.keys.get(owned, {}).get("value") == job else []
+        if owners:
+            self.run(self.world.raw("DEL", key=f"{queue}:dn:{fields['deid']}"))
+        self.step("remove_orphans", queue=queue, linked=linked, owners=owners)
+
     @rule(queue=QUEUES, force=st.booleans())
     def obliterate(self, queue: str, force: bool) -> None:
         if self.ids(queue, ("waiting-children",)):  # which Node would leave behind
