@@ -120,6 +120,12 @@ def test_what_selects_pods_finds_them() -> None:
     assert manifests()["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
 
 
+def test_workers_run_as_on_a_server() -> None:
+    """A container has no terminal, but without the variable its log would be a developer's."""
+    assert unit()["Environment"] == "TORIL_ENV=production"
+    assert re.search(r"^ENV .*\bTORIL_ENV=production$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def test_the_password_of_the_server_stands_in_no_file() -> None:
     [container] = pod()["containers"]
     [url] = [one for one in container["env"] if one["name"] == "REDIS_URL"]
