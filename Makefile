@@ -11,7 +11,7 @@ TEST_PROCESSES ?= auto
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run-worker demo test check format interop interop-long browser bench bench-peers bench-container bench-docs bench-scaling chaos soak fuzz audit reference lock clean
+.PHONY: help install run-worker demo test check format interop interop-long browser bench bench-peers bench-container bench-docs bench-scaling bench-telemetry chaos soak fuzz audit reference lock clean
 
 too_old := "Toril needs Python 3.11 or newer, and $(PYTHON) is Python %d.%d.%d. Install a newer one, and name it: make PYTHON=python3.12"
 
@@ -95,6 +95,9 @@ bench-docs: $(STAMP) ## write the figures of the last bench-peers into docs/benc
 
 bench-scaling: $(STAMP) ## one process beside two and four, 8 minutes (ARGS=cluster: 1 to 4 queues on a Cluster of three primaries)
 	@exec $(BIN)/python -m tests.benchmarks.bench_scaling $(ARGS)
+
+bench-telemetry: $(STAMP) ## what metrics and traces cost a job, beside a worker that nobody watches (ARGS=--short)
+	@exec $(BIN)/python -m tests.benchmarks.bench_telemetry $(ARGS)
 
 chaos: $(STAMP) ## a worker killed at each of its commands; made-up orders of all steps, others each time; then 10 minutes of kills and cuts (ARGS='--minutes 2 --seed 7')
 	@TORIL_FAULT_POINTS=all $(BIN)/python -m pytest -q -n 0 tests/chaos/test_fault_points.py

@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter
@@ -50,15 +51,15 @@ async def fill(queue: Queue, jobs: int) -> None:
     await queue.add_many([queue.job("no-op", {"n": n, "text": "some text"}, timeout=f"{TIMEOUT_S}s") for n in range(jobs)])
 
 
-async def drain_with_toril(server: Server, prefix: str, jobs: int) -> float:
-    """Seconds from the start of a worker until the last job's completion is written."""
+async def drain_with_toril(server: Server, prefix: str, jobs: int, *, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds, by this clock, from the start of a worker until the last job's completion is written."""
     async with Queue("bench", prefix=prefix, server=server) as queue:
         await fill(queue, jobs)
         worker = Worker(queue, {"no-op": handle}, WorkerOptions(concurrency=SLOTS))
-        started = time.perf_counter()
+        started = clock()
         async with worker:
             await worker.wait_until_idle()
-            took = time.perf_counter() - started
+            took = clock() - started
         assert await queue.get_completed_count() == jobs
         return took
 

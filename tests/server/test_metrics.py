@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from tests.bench import Bench
+from tests.support import seeded_random
 from toril import DelayedError, Job, Queue, Worker, WorkerOptions, fixed, measure_jobs
 from toril.errors import MissingExtraError
 from toril.telemetry import metrics
 from toril.telemetry.hooks import HOOKS
+from toril.telemetry.metrics import JOB_BOUNDS_S, Histogram, Metrics
 from toril.testing import FakeClock, eventually
 from toril.wire.connection import Server
 
@@ -203,6 +207,55 @@ async def test_a_lock_that_is_lost(server: Server, bench: Bench, registry: Colle
 
 
 # ── who wants to know ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_histogram_puts_each_value_into_its_range_whenever_it_folds() -> None:
+    random, histogram = seeded_random(), Histogram(JOB_BOUNDS_S)
+    values = [random.choice((0.0, -0.5, *JOB_BOUNDS_S, random.uniform(0, 9_000))) for _ in range(500)]
+    for value in values:
+        histogram.add(value)
+        if random.random() < 0.1:
+            random.choice((histogram.fold, histogram.read))()
+    counts, total = histogram.read()
+    limits = (-1.0, *JOB_BOUNDS_S, 9_000.0)
+    assert counts == [sum(low < value <= high for value in values) for low, high in itertools.pairwise(limits)]
+    assert total == pytest.approx(sum(value for value in values if value > 0))
+
+
+def test_no_value_is_lost_or_doubled_where_one_thread_adds_and_others_read() -> None:
+    histogram, seen = Histogram(JOB_BOUNDS_S), [0]
+
+    def read() -> None:
+        while seen[-1] < 100_000:
+            seen.append(sum(histogram.read()[0]))
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for number in range(100_000):
+        histogram.add(number / 1_000)
+    for reader in readers:
+        reader.join(timeout=30)
+    assert sum(histogram.read()[0]) == 100_000
+    assert max(seen) == 100_000
+
+
+async def test_what_is_counted_is_folded_while_nobody_asks(queue: Queue, registry: CollectorRegistry) -> None:
+    """Or it would fill the memory of a process that nobody scrapes."""
+    numbers = cast("Metrics", HOOKS.meter).of("q")
+
+    async def handle(job: Job) -> None: ...
+
+    async with Worker(queue, {"n": handle}, WorkerOptions()) as worker:
+        await queue.add_many([queue.job("n") for _ in range(100)])
+        await worker.wait_until_idle()
+        await eventually(lambda: _is_folded(numbers))
+
+
+def _is_folded(numbers: metrics.QueueNumbers) -> None:
+    job = numbers.of("n")
+    assert job.outcomes["completed"] == 100
+    assert [one.pending for one in (job.run, job.wait, job.end_to_end)] == [0, 0, 0]
 
 
 async def test_without_anybody_who_measures_nothing_is_noted(queue: Queue) -> None:

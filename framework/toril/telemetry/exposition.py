@@ -111,7 +111,8 @@ def _shown(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
     """As Prometheus wants it: each range with all below it, and the sum of all values."""
     shown: list[tuple[str, float]] = []
     so_far = 0
-    for bound, count in zip((*map(float, histogram.bounds), "+Inf"), histogram.counts.copy(), strict=True):
+    counts, total = histogram.read()
+    for bound, count in zip((*map(float, histogram.bounds), "+Inf"), counts, strict=True):
         so_far += count
         shown.append((str(bound), so_far))
-    return shown, histogram.total
+    return shown, total

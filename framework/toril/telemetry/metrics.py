@@ -1,7 +1,7 @@
 """Counts what workers do, in plain numbers, so that a job costs about a microsecond. `exposition.py` shows them to Prometheus.
 
 prometheus-client's own objects take a lock for each number, and a histogram of theirs several: for the three histograms and the counter
-of a job they need 1.9 us, these 0.5 us (measured; a job without work takes 35 us in all).
+of a job they need 1.9 us, where these need 0.3 us (a job without work takes 16 us in all; `make bench-telemetry`).
 
 Numbers are changed by the event loop's thread alone, and may be read by any.
 """
@@ -9,9 +9,10 @@ Numbers are changed by the event loop's thread alone, and may be read by any.
 from __future__ import annotations
 
 import importlib.util
-from bisect import bisect_left
+import threading
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -33,23 +34,52 @@ OTHER: Final = "other"
 
 
 class Histogram:
-    """How often a value fell into which range."""
+    """How often a value fell into which range.
 
-    __slots__ = ("bounds", "counts", "total")
+    A value that comes is only kept, which takes one call in C; `fold` sorts many at once, in a tenth of the time that they would take
+    one by one. One thread adds, any may fold or read.
+    """
+
+    __slots__ = ("_counts", "_folding", "_pending", "_total", "add", "bounds")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         """Upper bounds of the ranges, but for the last one, which has none."""
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def add(self, value: float) -> None:
+        self._counts = [0] * (len(bounds) + 1)
+        self._total = 0.0
+        self._pending: list[float] = []
+        self._folding = threading.Lock()
+        self.add: Callable[[float], None] = self._pending.append
         """Count a value; one below 0 counts as 0, since machines' clocks differ."""
-        if value > 0:
-            self.counts[bisect_left(self.bounds, value)] += 1
-            self.total += value
-        else:
-            self.counts[0] += 1
+
+    @property
+    def pending(self) -> int:
+        """How many values have come since the last fold."""
+        return len(self._pending)
+
+    def fold(self) -> None:
+        """Put what has come into its ranges. To be called now and then, or what has come grows without end."""
+        if self._pending:
+            with self._folding:
+                self._fold()
+
+    def read(self) -> tuple[list[int], float]:
+        """How many values fell into each range, and the sum of all."""
+        with self._folding:
+            self._fold()
+            return self._counts.copy(), self._total
+
+    def _fold(self) -> None:
+        count = len(self._pending)  # more may come meanwhile, at the end
+        values = sorted(self._pending[:count])
+        del self._pending[:count]
+        below = 0
+        for place, bound in enumerate(self.bounds):
+            up_to = bisect_right(values, bound)
+            self._counts[place] += up_to - below
+            below = up_to
+        self._counts[-1] += count - below
+        self._total += sum(values[bisect_left(values, 0.0) :])
 
 
 def _job_histogram() -> Histogram:
@@ -104,6 +134,14 @@ class QueueNumbers:
             numbers = self.jobs[key] = JobNumbers()
         return numbers
 
+    def fold(self) -> None:
+        """See `Histogram.fold`."""
+        self.turns.fold()
+        for job in self.jobs.values():
+            job.run.fold()
+            job.wait.fold()
+            job.end_to_end.fold()
+
 
 class Metrics:
     """The numbers of this process. A `Meter`; `measure_jobs` installs one."""
@@ -154,12 +192,10 @@ def measure_jobs(registry: CollectorRegistry | None = None) -> Metrics:
 class QueueMeter:
     """A `WorkerMeter`: counts what one worker does among the numbers of its queue."""
 
-    __slots__ = ("_numbers", "_worker", "loop_late", "turn")
+    __slots__ = ("_loop_lag", "_numbers", "_worker")
 
     def __init__(self, worker: MeasuredWorker, numbers: QueueNumbers, loop_lag: Histogram) -> None:
-        self._worker, self._numbers = worker, numbers
-        self.turn = numbers.turns.add
-        self.loop_late = loop_lag.add
+        self._worker, self._numbers, self._loop_lag = worker, numbers, loop_lag
 
     def ended(self, name: str | None, outcome: JobOutcome, ran_s: float, waited_s: float, *, is_first: bool) -> None:
         numbers = self._numbers.jobs.get(name or OTHER) or self._numbers.of(name)
@@ -169,6 +205,14 @@ class QueueMeter:
             numbers.wait.add(waited_s)
         if outcome in FINAL_OUTCOMES:
             numbers.end_to_end.add(waited_s + ran_s)
+
+    def turn(self, round_trip_s: float, /) -> None:
+        self._numbers.turns.add(round_trip_s)
+
+    def loop_late(self, late_s: float, /) -> None:
+        self._loop_lag.add(late_s)
+        self._loop_lag.fold()
+        self._numbers.fold()  # it is called several times a second
 
     def stalled(self) -> None:
         self._numbers.stalled += 1

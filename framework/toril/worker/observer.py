@@ -85,7 +85,7 @@ class Observer:
 
     def written(self, running: RunningJob, outcome: Outcome, code: int = 0) -> None:
         """The attempt is over, and this is what the server says of it."""
-        word = _word(outcome, code)
+        word: JobOutcome = "completed" if code == 0 and type(outcome) is Completed else _word(outcome, code)
         if running.span is not None:
             running.span.ended(word, outcome.reason if isinstance(outcome, (Failed, Retry, UnknownName)) else None)
         if self.meter is None:
