@@ -99,7 +99,8 @@ async def report_sync_on_the_loop(job: Job[Any, Any]) -> None:
 
 
 def burn(job: Job[Any, Any]) -> int:
-    """Two seconds of pure Python."""
+    """Two seconds of pure Python, once it has told that it begins."""
+    job.sync.update_progress("begins")
     ends_at = time.process_time() + 2
     count = 0
     while time.process_time() < ends_at:

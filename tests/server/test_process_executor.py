@@ -316,12 +316,11 @@ async def test_pure_python_in_a_child_starves_nobody_and_ends_before_the_stop(qu
         if job.data == "last":
             ended.set()
 
-    async def note_beginning(job: Job[Any, Any]) -> None:
-        if job.name == "burn":
-            began.set()
+    async def note_beginning(job: Job[Any, Any], value: object) -> None:
+        began.set()
 
     worker = Worker(queue, [handler(functions.burn, "burn", executor=PROCESS), handler(quick, "quick")])
-    worker.on("active", note_beginning)
+    worker.on("progress", note_beginning)  # by then the child ignores signals, as it doesn't in its first moments
     async with worker:
         await began.wait()
         await queue.add_many([queue.job("quick", n) for n in range(50)])
