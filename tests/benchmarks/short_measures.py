@@ -20,10 +20,10 @@ async def drain(here: Stand, jobs: int, slots: int = SLOTS) -> Figures:
     producer, worker = await here.programs(2)
     if not here.peer.is_python:  # what a server holds once, such as scripts and the buffers of a connection, is no job's
         await producer.ask("fill", jobs=WARM_UP)
-        await here.server.ask("FLUSHALL")
-    empty = await here.server_use()
+        await here.server.ask("FLUSHALL", "SYNC")
+    empty = await here.server_at_rest()
     added = await producer.ask("fill", jobs=jobs)
-    full = await here.server_use()
+    full = await here.server_at_rest()
     outcome = await worker.ask("work", jobs=jobs, slots=slots)
     done = await here.server_use()
     here.check(outcome)

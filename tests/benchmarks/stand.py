@@ -21,6 +21,8 @@ PATIENCE_S: Final = 900
 SLOTS: Final = 100
 SLOW_US: Final = 1_000
 """From here on the server notes how long a command took."""
+NOISE_BYTES: Final = 4_096
+"""By so much its memory changes by itself."""
 Figures = dict[str, float]
 
 
@@ -83,6 +85,15 @@ class Stand:
         memory: dict[str, Any] = await self.server.ask("INFO", "memory")
         buffers: int = memory["mem_clients_normal"] + memory["mem_aof_buffer"]
         return ServerUse(cpu["used_cpu_user"] + cpu["used_cpu_sys"], memory["used_memory"] - buffers)
+
+    async def server_at_rest(self) -> ServerUse:
+        """The same when its memory has stopped falling: after many adds it still moves its keys into a larger table."""
+        use = await self.server_use()
+        while True:
+            await asyncio.sleep(0.2)
+            before, use = use, await self.server_use()
+            if use.memory_bytes >= before.memory_bytes - NOISE_BYTES:
+                return use
 
 
 @asynccontextmanager

@@ -13,8 +13,8 @@ import asyncio
 import itertools
 import json
 import os
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import pytest
@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from tests.bench import T0, Bench, ids, tokens
 from tests.snapshot import Events, Keys, delete_all, read_all, show
+from toril.errors import ParentError
 from toril.wire import endings as wire_endings
 from toril.wire import replies
 from toril.wire.connection import Server
@@ -311,33 +312,53 @@ _ADDED: Final = st.builds(
     print_blob=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@example(jobs=[NewJob("a", b"{}", b"{}", T0)] * 5, taken=[2], alone=False)
+@example(jobs=[(NewJob("a", b"{}", b"{}", T0), "", 5)], taken=[2], alone=False)
 @given(
-    jobs=st.lists(st.one_of(_ADDED, _ADDED.map(lambda job: [job] * 3)), min_size=1, max_size=6),
+    jobs=st.lists(st.tuples(_ADDED, st.sampled_from(["", "", "p1", "p2"]), st.sampled_from([1, 1, 3])), min_size=1, max_size=6),
     taken=st.sets(st.integers(1, 9)),
     alone=st.booleans(),
 )
 @pytest.mark.timeout(0)
 async def test_jobs_of_one_call_are_added_as_one_after_the_other(
-    server: Server, prefix: str, jobs: list[NewJob | list[NewJob]], taken: Collection[int], alone: bool
+    server: Server, prefix: str, jobs: list[tuple[NewJob, str, int]], taken: Collection[int], alone: bool
 ) -> None:
-    """`taken`: ids that somebody has already, as where the counter was evicted. `alone`: by callers who know nothing of each other."""
+    """Each job with its parent, and how often it is added. `taken`: ids that somebody has already, as where the counter was evicted.
+    `alone`: by callers who know nothing of each other."""
     number = next(_count)
     together, single = (Bench(server, f"{prefix}:{number}{kind}") for kind in "ts")
-    flat = [job for some in jobs for job in (some if isinstance(some, list) else [some])]
     try:
         for bench in (together, single):
             for job_id in taken:
                 await bench.raw("HSET", bench.key(str(job_id)), "name", "old")
+            for parent in ("p1", "p2"):
+                await bench.add_parent(parent)
+        wanted = [await _outcome(single.commands.add_one(job)) for job in _under_parents(single, jobs)]
+        flat = _under_parents(together, jobs)
         if alone:
-            added = await asyncio.gather(*(together.commands.add_one(job) for job in flat))
-        else:
-            added = await together.commands.add(flat)
-        assert added == [one for job in flat for one in await single.commands.add([job])]
+            assert await asyncio.gather(*(_outcome(together.commands.add_one(job)) for job in flat)) == wanted
+        else:  # the first refusal stands for all, and the others are added
+            refused = ParentError if ParentError in wanted else None
+            assert await _outcome(together.commands.add(flat)) == (refused or wanted)
         await _compare(together, single)
     finally:
         for bench in (together, single):
             await delete_all(server, bench.prefix)
+
+
+def _under_parents(bench: Bench, jobs: Sequence[tuple[NewJob, str, int]]) -> list[NewJob]:
+    flat: list[NewJob] = []
+    for job, parent, times in jobs:
+        link = json.dumps({"id": parent, "queueKey": f"{bench.prefix}:pq"}).encode()
+        child = replace(job, deduplication=b"", parent_key=f"{bench.prefix}:pq:{parent}", parent=link) if parent else job
+        flat += [child] * times
+    return flat
+
+
+async def _outcome(adding: Awaitable[object]) -> object:
+    try:
+        return await adding
+    except ParentError:
+        return ParentError
 
 
 async def _compare(batch: Bench, single: Bench) -> None:

@@ -38,6 +38,7 @@ class NewJob:
             and not self.job_id
             and not other.job_id
             and self.deduplication == other.deduplication
+            and self.parent_key == other.parent_key
             and self.parent == other.parent
         )
 

@@ -21,8 +21,26 @@ local root = open_queue(KEYS[1])
 local parent_of_root = unpack(ARGV, 13, 13)
 if parent_of_root ~= "" and call("EXISTS", parent_of_root) == 0 then return -5 end
 
+-- Whether none of the ids was ever here, neither as a job nor in our notes, nor stands twice in the flow: mostly they have been made up for it.
+local function are_all_new()
+  local seen, keys = {}, {}
+  for i = 3, #ARGV, 13 do
+    local base, id = ARGV[i], ARGV[i + 8]
+    if seen[base .. id] then return false end
+    seen[base .. id] = true
+    local n, own = #keys, "toril:" .. base
+    keys[n + 1], keys[n + 2], keys[n + 3] = base .. id, own .. "unknown:" .. id, own .. "cancel:" .. id
+    if n >= 3000 then
+      if call("EXISTS", unpack(keys)) > 0 then return false end
+      keys = {}
+    end
+  end
+  return #keys == 0 or call("EXISTS", unpack(keys)) == 0
+end
+
+local is_new = are_all_new()
 for i = 3, #ARGV, 13 do
-  refuse(add_obstacle(queue_of(root, ARGV[i]), ARGV[i + 8], ARGV[i + 9], ARGV[i + 10], ARGV[i + 11]))
+  refuse(add_obstacle(queue_of(root, ARGV[i]), is_new and "" or ARGV[i + 8], ARGV[i + 9], ARGV[i + 10], ARGV[i + 11]))
 end
 
 local ids, queues, parents = {}, {}, {}
@@ -32,7 +50,8 @@ for i = 3, #ARGV, 13 do
   queues[base] = q
   local id = add_job(q, {
     name = name, data = data, opts = opts, timestamp = timestamp, delay = delay, priority = priority, lifo = lifo == "1",
-    custom = custom, rule = rule, parent_key = parent_key ~= "" and parent_key or nil, parent = parent_key ~= "" and parent or nil, has_children = has_children == "1",
+    custom = custom, is_new = is_new, rule = rule, has_children = has_children == "1",
+    parent_key = parent_key ~= "" and parent_key or nil, parent = parent_key ~= "" and parent or nil,
   }, true)
   if has_children == "1" and type(id) == "string" then parents[#parents + 1] = { q, id } end
   ids[#ids + 1] = id

@@ -21,7 +21,6 @@ local most, count, passed = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[
 local source = q.base .. state
 local is_list = state == "wait" or state == "paused" or state == "active"
 local is_finished = state == "completed" or state == "failed" or state == "waiting-children"
-local GONE = "0:gone" -- no job's id: workers would drop it
 if not is_finished then refuse(wrong_kind(q.base .. "repeat", "zset")) end
 
 -- Candidates: the oldest ones; of a list in its order, as BullMQ takes them.

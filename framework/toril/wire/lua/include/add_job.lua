@@ -37,7 +37,8 @@ local function add_obstacle(q, custom, rule, parent_key, parent)
 end
 
 -- §3.1: adds a job, and returns its id and true; else the id of the job that stands for it, or a code below 0. `ring_for` has to follow.
--- `job` has what `store` takes, and custom (id or ""), rule (deduplication as JSON, or ""), has_children. The time is its timestamp.
+-- `job` has what `store` takes, and custom (id or ""), is_new (nobody has or had this id, for sure), rule (deduplication as JSON, or ""),
+-- has_children. The time is its timestamp.
 local function add_job(q, job, in_flow)
   local now = tonumber(job.timestamp)
   if job.parent_key and call("EXISTS", job.parent_key) == 0 then return -5 end
@@ -45,8 +46,10 @@ local function add_job(q, job, in_flow)
   local id = is_custom and job.custom or free_id(q)
   if is_custom then count_id(q) end
   max_events(q)
-  if is_custom and call("EXISTS", q.base .. id) == 1 then return duplicate(q, id, job, now, in_flow) end
-  if is_custom then forget(q, id) end -- only these ids can come again
+  if is_custom and not job.is_new then
+    if call("EXISTS", q.base .. id) == 1 then return duplicate(q, id, job, now, in_flow) end
+    forget(q, id) -- only these ids can come again
+  end
   if job.rule ~= "" then
     local rule = cjson.decode(job.rule)
     local other = deduplicate(q, rule, id, job, now)

@@ -51,19 +51,21 @@ local FINISH_FIELDS = { "name", "parentKey", "deid", "atm" }
 local RETRY_FIELDS = { "name", "parentKey", "priority", "atm" }
 
 -- Where a job that fails, is retried or moved stands: its hash's fields, or nil and why it can't be touched. -14 and what is wrong: a key of
--- its parent keeps its end from being written, and nothing has happened.
+-- its parent keeps its end from being written, and nothing has happened. Where it has a parent, `parent` of its hash comes third.
 local function take_from_active(q, id, token, values_wanted, forgets)
   local key = q.base .. id
   local values = call("HMGET", key, unpack(values_wanted))
   if not values[1] then return nil, -1 end
+  local parent
   if values[PARENT_KEY] then
-    local problem = parent_obstacle(q, values[PARENT_KEY], call("HGET", key, "parent"))
+    parent = call("HGET", key, "parent")
+    local problem = parent_obstacle(q, values[PARENT_KEY], parent)
     if problem then return nil, -14, problem end
   end
   local code = unlock(q, id, token, forgets)
   if code < 0 then return nil, code end
   if call("LREM", q.active, -1, id) == 0 then return nil, -3 end
-  return values, 0
+  return values, 0, parent
 end
 
 -- §3.5: completed, or failed for good, which may add a letter to the queue for dead letters. `result` is the JSON of the value, or the
@@ -76,19 +78,15 @@ local function finish(q, now, id, token, target, result, stack, rule_text, attem
   end
   local problem = letter and obstacle(letter.base, letter)
   if problem then return -13, problem end
-  local values, code, why = take_from_active(q, id, token, FINISH_FIELDS, true)
-  if not values then return code, why end
+  local values, code, parent_or_why = take_from_active(q, id, token, FINISH_FIELDS, true)
+  if not values then return code, parent_or_why end
   trim_events(q)
   local parent_key, deduplication = values[2], values[3]
   if deduplication or parent_key and target == "failed" then settle(q) end -- a child that is done changes nothing that was read ahead
   if deduplication then release_deduplication(q, id, deduplication, now) end
   if parent_key then
-    local parent = call("HGET", key, "parent")
-    if target == "completed" then
-      child_done(q, key, parent_key, parent, result, now)
-    else
-      child_failed(q, key, parent_key, parent, result, now)
-    end
+    local told = target == "completed" and child_done or child_failed
+    told(q, key, parent_key, parent_or_why, result, now)
   end
   local made = (tonumber(values[4]) or 0) + 1
   local rule = read_rule(rule_text)

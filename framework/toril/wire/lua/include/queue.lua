@@ -125,7 +125,7 @@ end
 -- The same for `n` jobs; nil where somebody has one of these ids, or the counter can't be counted on: then each is looked for by itself.
 local function free_ids(q, n)
   local text = call("GET", q.base .. "id") or "0"
-  if #text > 15 or not string.match(text, "^%d+$") then return nil end
+  if #text > 15 or text ~= "0" and not string.match(text, "^[1-9]%d*$") then return nil end
   local count, ids, keys = tonumber(text), {}, {}
   for i = 1, n do
     ids[i] = string.format("%.0f", count + i)
@@ -200,6 +200,9 @@ local function count_up(key, name)
   return count
 end
 
+-- Stands in a list for ids that are taken out, until all of them are removed at once. No job has it: workers drop it like the marks of old versions.
+local GONE = "0:gone"
+
 -- Puts a job among those that may run: by its priority; without one behind the others, or `first` before them.
 local function add_waiting(q, id, priority, first)
   if priority > 0 then
@@ -234,8 +237,9 @@ end
 -- §11: notes about single jobs, "cancel:{id}" and "unknown:{id}", are rare. `noted` outlives them all, so that who ends many jobs asks once.
 local NOTED_MS = 86400000
 
+-- Notes something for `ms`, at most NOTED_MS.
 local function note(q, what, id, value, ms)
-  call("SET", q.own .. what .. ":" .. id, value, "PX", math.min(ms, NOTED_MS))
+  call("SET", q.own .. what .. ":" .. id, value, "PX", ms)
   call("SET", q.own .. "noted", "1", "PX", NOTED_MS)
   q.has_notes = true
 end

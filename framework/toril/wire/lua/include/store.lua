@@ -9,10 +9,10 @@ local function store(q, id, job)
     "name", job.name, "data", job.data, "opts", job.opts,
     "timestamp", job.timestamp, "delay", job.delay, "priority", job.priority,
   }
-  for field, name in pairs(LINKS) do
-    if job[field] then
+  for link, name in pairs(LINKS) do
+    if job[link] then
       fields[#fields + 1] = name
-      fields[#fields + 1] = job[field]
+      fields[#fields + 1] = job[link]
     end
   end
   call("HSET", q.base .. id, unpack(fields))
