@@ -6,9 +6,11 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 from tests.cli.command import Cli
 from toril import FlowProducer, Job, Queue, UnrecoverableError, Worker, WorkerOptions, flow_job, handler
+from toril.testing import eventually
 from toril.wire.connection import Server
 
 
@@ -118,6 +120,25 @@ async def test_a_check_finds_queues_whose_jobs_nobody_handles(cli: Cli, emails: 
         assert problem == {"queue": "emails", "check": "handled", "value": 1, "limit": 0}
     async with Worker(emails, [handler(nothing, "welcome"), handler(nothing, "invoice")]):
         assert (await cli.json("check", "--handled"))["is_ok"] is True
+
+
+async def test_a_check_finds_jobs_that_a_worker_has_put_back_since_it_does_not_know_them(cli: Cli, emails: Queue) -> None:
+    await emails.add("invoice", {})
+    async with Worker(emails, [handler(nothing, "welcome")]):
+
+        async def is_put_back() -> None:
+            assert await emails.get_delayed_count() == 1
+
+        await eventually(is_put_back)
+        assert (await cli("check", "--handled", code=1)).out == "emails: no running worker handles 'invoice' (1 job)\n"
+
+
+async def test_without_a_worker_a_check_finds_delayed_jobs_whose_time_has_come(cli: Cli, emails: Queue) -> None:
+    long_ago = datetime.now(UTC) - timedelta(hours=2)
+    await emails.add("reminder", {}, delay="3h", timestamp=long_ago)
+    assert (await cli("check", "--handled")).out.count("1 queue is within these limits") == 1
+    await emails.add("reminder", {}, delay="1h", timestamp=long_ago)
+    assert (await cli("check", "--handled", code=1)).out == "emails: no running worker handles 'reminder' (1 job)\n"
 
 
 async def test_a_flow_is_shown_as_a_tree(cli: Cli, emails: Queue, server: Server, prefix: str) -> None:

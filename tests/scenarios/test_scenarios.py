@@ -88,6 +88,7 @@ async def test_no_handler(place: Stage, cli: Cli) -> None:
     found = await causes(cli)
     assert found.keys() == {"handlers"}
     assert found["handlers"]["facts"] == {"unhandled": {"invoice": 5}, "handled": ["welcome"]}
+    assert "no running worker handles 'invoice' (" in (await cli("check", "--handled", code=1)).out
     await end_workers(place)  # of the old release: they would go on to put the jobs back
     await place.start_worker("--roles", "worker")  # the release that has it
     await is_cured(place, cli)

@@ -11,9 +11,8 @@ from toril.cli import exit_codes
 from toril.cli.output import span_text
 from toril.cli.queues import waiting_since_ms
 from toril.cli.session import Session
-from toril.doctor.standstill import READY
 from toril.doctor.words import jobs_word, listed
-from toril.doctor.workers import NAMES_LOOKED_AT, unhandled_names
+from toril.doctor.workers import names_to_take, unhandled_names
 from toril.doctor.workforce import read_workforce
 from toril.durations import optional_ms
 from toril.queues.dead_letters import FAILED_JOB
@@ -58,7 +57,8 @@ async def check_queues(session: Session, names: list[str], limits: Limits) -> in
         "queues": [queue.name for queue in queues],
         "problems": [{"queue": one.queue, "check": one.check, "value": one.value, "limit": one.limit} for one in problems],
     }
-    words = f"{len(queues)} queues are within these limits" if limits.are_any else "nothing else was looked at, since no limit was given"
+    within = f"{'1 queue is' if len(queues) == 1 else f'{len(queues):,} queues are'} within these limits"
+    words = within if limits.are_any else "nothing else was looked at, since no limit was given"
     ok = f"ok: {session.queues.server.address} answers, {words}; toril doctor looks for all that may be wrong"
     session.out.answer(document, *([one.text for one in problems] or [ok]))
     return exit_codes.FAILED if problems else exit_codes.OK
@@ -96,5 +96,6 @@ async def _unhandled(queue: Queue[Any, Any]) -> Counter[str]:
     workforce = await read_workforce(queue)
     if workforce.clients:
         return await unhandled_names(queue, workforce)
-    heads = await queue.get_jobs(READY, 0, NAMES_LOOKED_AT - 1, ascending=True)
-    return Counter(job.name for job in heads if job.name != FAILED_JOB)
+    names = await names_to_take(queue)
+    del names[FAILED_JOB]
+    return names

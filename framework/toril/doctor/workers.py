@@ -33,7 +33,7 @@ async def check_workers(queue: Queue[Any, Any], waiting: Waiting, workforce: Wor
 async def check_handlers(queue: Queue[Any, Any], workforce: Workforce) -> list[Finding]:
     """Whether jobs have names that no running worker handles. Node's workers take any name, and tell nobody which they know."""
     say = Check("handlers", queue.name)
-    names = await unhandled_names(queue, workforce, (*READY, "delayed"))
+    names = await unhandled_names(queue, workforce)
     if not names:
         return say.ok("running workers handle all names that wait")
     told = listed([f"{name!r} ({jobs_word(count)})" for name, count in names.most_common()])
@@ -46,14 +46,30 @@ async def check_handlers(queue: Queue[Any, Any], workforce: Workforce) -> list[F
     return say.error(text, fix, unhandled=dict(names), handled=workforce.names)
 
 
-async def unhandled_names(queue: Queue[Any, Any], workforce: Workforce, states: Sequence[JobState] = READY) -> Counter[str]:
-    """The names among the jobs that are next in these states which no running worker handles, as far as is known: how many of each."""
-    return Counter([name for state in states for name in await _names(queue, state) if not workforce.may_handle(name)])
+async def unhandled_names(queue: Queue[Any, Any], workforce: Workforce) -> Counter[str]:
+    """The names among the jobs that are next which no running worker handles, as far as is known: how many of each.
+
+    Delayed ones are looked at, too: a worker claims a job whose name it doesn't know at once, and puts it back there.
+    """
+    ids = [job_id for state in (*READY, "delayed") for job_id in await _next_ids(queue, state)]
+    return Counter([name for name in await _names(queue, ids) if not workforce.may_handle(name)])
 
 
-async def _names(queue: Queue[Any, Any], state: JobState) -> list[str]:
-    """The names of the jobs that are next in a state."""
-    ids = await queue.commands.list_ids(state_key(state), 0, NAMES_LOOKED_AT - 1, ascending=True)
+async def names_to_take(queue: Queue[Any, Any]) -> Counter[str]:
+    """The names among the jobs that are next which a worker would take now: how many of each.
+
+    Those of delayed jobs whose time has come are among them, since it is a worker that lets these wait.
+    """
+    ids = [job_id for state in READY for job_id in await _next_ids(queue, state)]
+    ids += await queue.commands.list_due(queue.clock.now_ms(), NAMES_LOOKED_AT)
+    return Counter(await _names(queue, ids))
+
+
+async def _next_ids(queue: Queue[Any, Any], state: JobState) -> list[str]:
+    return await queue.commands.list_ids(state_key(state), 0, NAMES_LOOKED_AT - 1, ascending=True)
+
+
+async def _names(queue: Queue[Any, Any], ids: Sequence[str]) -> list[str]:
     rows = await queue.commands.find_fields(ids, "name")
     return [(row[0] or b"").decode("utf-8", "replace") for row in rows if row is not None]
 

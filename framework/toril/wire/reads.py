@@ -70,6 +70,12 @@ class QueueReads:
         number = number_or(score, -1)  # somebody may have written an "inf"
         return number // 4096 if number >= 0 else None
 
+    async def list_due(self, until_ms: int, most: int) -> list[str]:
+        """The ids of the delayed jobs whose time has come by then, and at most so many: those that are due for longest."""
+        last = until_ms * 4096 + 4095
+        ids = await self._commands.call("ZRANGEBYSCORE", self.keys.state("delayed"), "-inf", last, "LIMIT", 0, most, repeatable=True)
+        return list(map(id_text, ids))
+
     async def get_logs(self, job_id: str, start: int = 0, end: int = -1, *, ascending: bool = True) -> tuple[list[str], int]:
         """Rows `start` to `end` (inclusive; negative ones count from the end) and how many there are."""
         key = self.keys.logs(job_id)
