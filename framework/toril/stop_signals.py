@@ -64,7 +64,14 @@ class StopSignals:
                 signal.signal(one, self._on_signal)
 
     def hold(self) -> None:
-        """From now on nothing is raised: a signal is told to those who hear, or waits for the next who does."""
+        """From now on nothing is raised: a signal is told to those who hear, or waits for the next who does.
+
+        Raises:
+            SystemExit: one has come already, and what it raised was lost: in a bare `except:` of a module that was imported, in a
+                `__del__`, or in a weak reference's callback.
+        """
+        if self._phase is _Phase.ENDING:
+            raise SystemExit(self._code)
         self._phase = _Phase.HELD
 
     def end_with(self, code: int) -> None:

@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any, cast
 
 from toril import ConfigModule, Job, QueueModule, TorilSettings, module, process, processor
@@ -98,6 +99,8 @@ class Work:
 class AppModule: ...
 
 
+with suppress(BaseException):  # as a bare `except:` in somebody's library
+    now("guarded_import")
 now("import")
 gc.callbacks.append(between_creation_and_start)
 atexit.register(gc.callbacks.remove, between_creation_and_start)
