@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
 import subprocess
 import sys
 from asyncio.subprocess import PIPE
@@ -163,6 +165,41 @@ async def test_what_others_have_written_does_not_reach_the_terminal_as_it_is(cli
     await queue_of("e\x1b[31mvil").add("a", 1)
     assert (await cli("queue", "ls")).rows[1][0] == r"e\x1b[31mvil"
     assert (await cli.json("queue", "ls"))["queues"][0]["queue"] == "e\x1b[31mvil"
+    assert (await cli.error("queue", "show", "e\x1b[31mvi", code=1)).endswith(r"; did you mean e\x1b[31mvil?")
+    debugged = await cli("queue", "show", "e\x1b[31mvi", "--debug", code=1)
+    assert debugged.err.count("did you mean e\\x1b[31mvil?\n") == 2  # in one line, and in the last one of the traceback
+
+
+ASKING: Final = """
+import asyncio, io, os, signal, sys
+from toril.cli.confirming import confirm
+from toril.cli.output import Output
+
+class Terminal(io.StringIO):
+    def flush(self):
+        if self.getvalue().endswith("Go on? [y/N]: "):
+            os.kill(os.getpid(), signal.SIGINT)
+
+async def main():
+    confirm(Output(as_json=False), "remove all", yes=False)
+    print("removed")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.stderr = Terminal()
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_counts_from_the_moment_in_which_the_question_is_shown() -> None:
+    ours, its = pty.openpty()
+    os.write(ours, b"y\n")
+    done = subprocess.run([sys.executable, "-c", ASKING], stdin=its, capture_output=True, text=True, timeout=30, check=True)
+    os.close(ours)
+    os.close(its)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
 
 
 async def test_a_terminal_gets_colours_and_a_pipe_whole_lines(cli: Cli, queue_of: Callable[[str], Queue]) -> None:

@@ -43,12 +43,12 @@ def confirm(out: Output, what: str, *, yes: bool, look: str | None = "--dry-run"
         return
     if not sys.stdin.isatty():
         raise NotConfirmedError(what, look)
-    out.note(f"This will {what}.")
     answer = "?"
-    while answer not in ("y", "yes", "n", "no", ""):
-        sys.stderr.write("Go on? [y/N]: ")
-        sys.stderr.flush()
-        with reading():
+    with reading():  # before anything is shown: whoever has read the question may press Ctrl-C at once
+        out.note(f"This will {what}.")
+        while answer not in ("y", "yes", "n", "no", ""):
+            sys.stderr.write("Go on? [y/N]: ")
+            sys.stderr.flush()
             answer = sys.stdin.readline().strip().lower()
     if not answer.startswith("y"):
         raise DeclinedError

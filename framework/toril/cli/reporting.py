@@ -13,12 +13,15 @@ from toril.telemetry.redaction import redact_text, redact_traceback
 
 
 def report(error: Exception, *, show_traceback: bool, is_brief: bool = False) -> int:
-    """Everything that went wrong: our own errors in words, whose traceback says no more; others with it. No secrets in either.
+    """Everything that went wrong: our own errors in words, whose traceback says no more; others with it. No secrets in either,
+    and nothing that a terminal would obey: errors hold what others have written.
 
     Args:
         show_traceback: also of our own errors.
         is_brief: one line for each is all, unless the traceback is asked for.
     """
+    from toril.cli.output import printable  # only here: it brings tables and bars, and a worker needs none
+
     console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     causes = _leaves(error)
     is_ours = all(isinstance(cause, TorilError) for cause in causes)
@@ -27,9 +30,9 @@ def report(error: Exception, *, show_traceback: bool, is_brief: bool = False) ->
         notes: list[str] = [] if isinstance(cause, InvalidRedisUrlError) else getattr(cause, "__notes__", [])
         words = str(cause) if isinstance(cause, TorilError) else f"{type(cause).__name__}: {cause}"
         console.print("[bold red]error:[/]", end=" ")
-        console.print(redact_text("\n  ".join((words, *notes))), markup=False)
+        console.print(printable(redact_text("\n  ".join((words, *notes)))), markup=False)
     if show_traceback or not (is_ours or is_brief):
-        console.print(redact_traceback("".join(traceback.format_exception(error))), markup=False)
+        console.print(printable(redact_traceback("".join(traceback.format_exception(error)))), markup=False)
     elif not (is_ours and is_brief):
         console.print("[dim](--debug shows the traceback)[/]")
     return exit_code_of(causes)
