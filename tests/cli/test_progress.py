@@ -22,6 +22,7 @@ def counts(shown: str, what: str) -> list[int]:
     ("words", "bars", "answer"),
     [
         ("job ls emails --where data.n=7", ["looking"], "late"),
+        ("dlq ls emails --error refused", ["looking"], "no dead letter"),
         ("job rm emails --all --state delayed --yes", ["looking", "remove"], "2,500 jobs removed"),
         ("queue clean emails --state delayed --older-than 0s --dry-run", ["looking"], "2,500 jobs of queue emails would be removed"),
         ("queue clean emails --state delayed --older-than 0s --yes", ["removing"], "2,500 jobs of queue emails removed"),
@@ -39,10 +40,13 @@ async def test_a_bar_goes_from_nothing_to_all_and_disappears(cli: Cli, emails: Q
     assert "\x1b[2K" in shown.rpartition("/2500")[2]  # its line is erased
 
 
-async def test_work_whose_length_is_not_known_shows_that_it_goes_on(cli: Cli, emails: Queue) -> None:
+@pytest.mark.parametrize(
+    ("words", "bar", "ends_with"), [("queue drain emails --yes", "removing", 0), ("doctor", "looking", 1), ("doctor --json", "looking", 1)]
+)
+async def test_work_whose_length_is_not_known_shows_that_it_goes_on(cli: Cli, emails: Queue, words: str, bar: str, ends_with: int) -> None:
     await emails.add("a", {})
-    code, shown = await cli.in_terminal("queue", "drain", "emails", "--yes")
-    assert (code, "removing" in shown, "━" in shown) == (0, True, True)
+    code, shown = await cli.in_terminal(*words.split())
+    assert (code, bar in shown, "━" in shown) == (ends_with, True, True), shown
 
 
 async def test_without_a_terminal_there_is_no_bar(cli: Cli, emails: Queue) -> None:

@@ -22,7 +22,9 @@ async def run_doctor(session: Session, names: list[str], *, everything: bool, fa
     queues = session.queues
     chosen = await queues.some(names)
     looked = examine(queues.server, queues.prefix, chosen, SystemClock(), are_all=not names, all_keys=all_keys)
-    found = [one async for one in looked]
+    with session.out.progress() as progress:
+        progress.add_task("looking", total=None)
+        found = [one async for one in looked]
     found.sort(key=lambda one: -one.severity)  # the order of the checks stays within a severity
     shown = [one for one in found if everything or one.severity > Severity.OK]
     document = {

@@ -25,11 +25,15 @@ async def list_letters(session: Session, name: str, filters: FilterOptions) -> N
     limit = selection.limit or DEFAULT_LIMIT
     queue = await session.queues.get(name)
     found: list[tuple[Job[Any, Any], DeadLetter]] = []
-    async for _, job in replace(selection, limit=None).scan(queue, ascending=True):
-        if len(found) > limit:
-            break
-        if (letter := read_letter(job)) is not None:
-            found.append((job, letter))
+    total = sum((await queue.get_job_counts(*selection.states)).values())
+    with session.out.progress() as progress:
+        looking = progress.add_task("looking", total=total)
+        jobs = replace(selection, limit=None).scan(queue, ascending=True, on_read=lambda: progress.advance(looking))
+        async for _, job in jobs:
+            if len(found) > limit:
+                break
+            if (letter := read_letter(job)) is not None:
+                found.append((job, letter))
     has_more, found = len(found) > limit, found[:limit]
     now_ms = queue.clock.now_ms()
     rows = [
