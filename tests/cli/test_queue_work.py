@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 from tests.cli.command import Cli
+from tests.proxy import Proxy, is_script
 from toril import Job, Queue, Worker
 
 
@@ -46,13 +48,28 @@ async def test_a_job_kept_by_damage_is_named_and_others_are_cleaned(cli: Cli, em
     images = queue_of("images")
     parent = await images.add("parent", 0)
     kept = await emails.add("a", 1, parent=parent)
-    await emails.add("a", 2)
     await emails.server.commands.call("DEL", images.keys.job(f"{parent.id}:dependencies"))
     await emails.server.commands.call("SET", images.keys.job(f"{parent.id}:dependencies"), "?")
-    run = await cli("queue", "clean", "emails", "--older-than", "0s", "--state", "waiting", "--yes", code=1)
-    assert run.out == "1 jobs of queue emails removed\n"
-    assert f"error: clean of queue 'emails' has left 1 job as before, and done all others: job {kept.id}, since the key " in run.err
-    assert [job.id for job in await emails.get_waiting()] == [kept.id]
+    for work, *options in (("clean", "--older-than", "0s", "--state", "waiting"), ("drain",), ("obliterate",)):
+        await emails.add("a", 2)
+        run = await cli("queue", work, "emails", *options, "--yes", code=1)
+        assert run.out.startswith("1 jobs of queue emails removed")
+        assert f"error: {work} of queue 'emails' has left 1 job as before, and done all others: job {kept.id}, since the key " in run.err
+        assert [job.id for job in await emails.get_waiting()] == [kept.id]
+        await emails.add("a", 3)
+        assert (await cli.json("queue", work, "emails", *options, "--yes", code=1))["removed"] == 1
+
+
+async def test_a_clean_goes_through_the_jobs_once_and_by_the_thousand(cli: Cli, emails: Queue, toril_server_url: str) -> None:
+    before = datetime.now(UTC) - timedelta(days=1)
+    young = [emails.job("young", delay="1h") for _ in range(1_500)]
+    old = [emails.job("old", delay="3d", timestamp=before) for _ in range(2_500)]
+    await emails.add_many([*young, *old])
+    async with Proxy(toril_server_url) as proxy:
+        cli.environment["REDIS_URL"] = proxy.url
+        document = await cli.json("queue", "clean", "emails", "--state", "delayed", "--older-than", "1h", "--yes")
+        steps = [command for command in proxy.commands if is_script("clean")(command)]
+    assert (document["removed"], await emails.get_delayed_count(), len(steps)) == (2_500, 1_500, 5)
 
 
 async def test_old_jobs_are_cleaned(cli: Cli, emails: Queue) -> None:

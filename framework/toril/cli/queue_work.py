@@ -13,13 +13,7 @@ from toril.cli.session import Session
 from toril.durations import to_ms
 from toril.errors import DamagedJobsError
 from toril.queues.queue import Queue
-from toril.queues.states import JobState
-
-BATCH: Final = 1_000
-"""How many jobs are removed between two moments in which somebody may interrupt."""
-
-MOST_BATCHES: Final = 20
-"""Each goes past all that the others have left, from the first one on."""
+from toril.queues.states import JobState, state_key
 
 WAITING: Final[tuple[JobState, ...]] = ("waiting", "prioritized")
 
@@ -42,13 +36,18 @@ async def drain(session: Session, name: str, *, delayed: bool, yes: bool, dry_ru
     """Remove what waits."""
     queue = await session.queues.get(name)
     counts = await queue.get_job_counts(*WAITING, *(("delayed",) if delayed else ()))
-    removed = sum(counts.values())
+    removed, left = sum(counts.values()), None
     if not dry_run:
         confirm(session.out, f"remove {_told(counts)} of queue {name}", yes=yes)
         with session.out.progress() as progress:
             progress.add_task("removing", total=None)
-            removed = await queue.drain(delayed=delayed)
+            try:
+                removed = await queue.drain(delayed=delayed)
+            except DamagedJobsError as error:
+                removed, left = error.done, error
     _answer_removed(session, queue, removed, dry_run=dry_run)
+    if left is not None:
+        raise left
 
 
 async def clean(session: Session, name: str, state: str, older_than: str, limit: int | None, *, yes: bool, dry_run: bool) -> None:
@@ -70,19 +69,14 @@ async def clean(session: Session, name: str, state: str, older_than: str, limit:
     confirm(
         session.out, f"remove up to {most:,} {wanted} jobs of queue {name} (there are {total:,}) that are older than {older_than}", yes=yes
     )
-    removed, left = 0, None
-    batch = max(BATCH, most // MOST_BATCHES)
+    left, until_ms = None, queue.clock.now_ms() - grace_ms
     with session.out.progress() as progress:
         bar = progress.add_task("removing", total=most)
-        while page := min(batch, most - removed):
-            try:
-                count = len(await queue.clean(older_than, limit=page, state=wanted))
-            except DamagedJobsError as error:
-                count, left = error.done, error
-            removed += count
-            progress.update(bar, completed=removed)
-            if count < page:
-                break
+        steps = queue.commands.clean(state_key(wanted), until_ms, most, on_removed=lambda count: progress.update(bar, completed=count))
+        try:
+            removed = len(await steps)
+        except DamagedJobsError as error:
+            removed, left = error.done, error
     _answer_removed(session, queue, removed, dry_run=False)
     if left is not None:
         raise left
@@ -94,16 +88,22 @@ async def obliterate(session: Session, name: str, *, force: bool, yes: bool, dry
     queue = await session.queues.get(name)
     counts = await queue.get_job_counts()
     schedules = await queue.job_schedulers.count()
+    removed, left = sum(counts.values()), None
     if not dry_run:
         confirm(session.out, f"remove queue {name} with {_told(counts)} and {schedules:,} schedules", yes=yes)
         with session.out.progress() as progress:
             progress.add_task("removing", total=None)
-            await queue.obliterate(force=force)
-    done = "would be removed" if dry_run else "is removed"
+            try:
+                await queue.obliterate(force=force)
+            except DamagedJobsError as error:
+                removed, left = removed - error.count, error
+    done = f"queue {name} {'would be' if dry_run else 'is'} removed, with {_told(counts)} and {schedules:,} schedules"
     session.out.answer(
-        {"queue": name, "removed": sum(counts.values()), "counts": dict(counts), "schedules": schedules, "is_dry_run": dry_run},
-        f"queue {name} {done}, with {_told(counts)} and {schedules:,} schedules",
+        {"queue": name, "removed": removed, "counts": dict(counts), "schedules": schedules, "is_dry_run": dry_run},
+        done if left is None else f"{removed:,} jobs of queue {name} removed; the queue itself stays, and is paused",
     )
+    if left is not None:
+        raise left
 
 
 async def set_limits(session: Session, name: str, concurrency: str | None, rate: str | None, *, reset: bool) -> None:

@@ -5,7 +5,7 @@ Damage that has to do with single jobs keeps nothing else from being done: these
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 from toril.errors import DamagedJobsError, QueueBusyError
@@ -60,14 +60,20 @@ class BulkCommands(JobCommands):
         self._tell("retry_jobs" if state != "delayed" else "promote_jobs", left, moved)
         return moved
 
-    async def clean(self, state: str, until_ms: int, limit: int | None) -> list[str]:
-        """Remove jobs of one state that are older than a moment; their ids (wire §3.12)."""
+    async def clean(self, state: str, until_ms: int, limit: int | None, *, on_removed: Callable[[int], object] | None = None) -> list[str]:
+        """Remove jobs of one state that are older than a moment; their ids (wire §3.12).
+
+        Args:
+            on_removed: called after each page, with how many have been removed so far.
+        """
         removed: list[str] = []
         passed, left = 0, Left()
         while passed >= 0 and (most := _next_most(limit, len(removed))):
             ids, passed, problems = await self._commands.run(scripts.load("clean"), self._bases, state, until_ms, most, PAGE, passed)
             removed += map(id_text, ids)
             left.note(problems)
+            if on_removed is not None:
+                on_removed(len(removed))
         self._tell("clean", left, len(removed))
         return removed
 

@@ -79,7 +79,7 @@ def clean(
     yes: YesOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Remove old jobs of one state, 1,000 at a time: interrupted, and run again, it goes on with the rest."""
+    """Remove old jobs of one state, in steps of 1,000: interrupted, and run again, it goes on with the rest."""
     from toril.cli.queue_work import clean
 
     run_command(common, lambda session: clean(session, queue, state, older_than, limit, yes=yes, dry_run=dry_run))
