@@ -42,6 +42,7 @@ ALLOWED: Final = (
 )
 
 
+@pytest.hookimpl(optionalhook=True)  # where pytest-xdist is switched off, nobody asks
 def pytest_xdist_auto_num_workers() -> int:
     """One and a half for each processor (`-n auto`): many tests wait for other processes, and leave theirs to others meanwhile."""
     processors = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
+import pkgutil
 import pty
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typing import Final
 import pytest
 
 from tests.cli.command import TORIL, Cli, ForkedCli
+from tests.cli.forked import NEEDS_MORE, PATIENCE
 from tests.fake_server import FakeServer
 from tests.servers import cluster
 from toril import Queue
@@ -77,6 +80,29 @@ def test_modules_and_injection_are_imported_only_for_an_application(cli: Cli) ->
     heavy = ("toril.di", "toril.modules", "dependency_injector", "toril.worker.worker", "toril.cli.connecting")
     done = subprocess.run([sys.executable, "-c", looks, *heavy], capture_output=True, text=True, cwd=cli.folder, timeout=30, check=True)
     assert done.stdout.split() == ["toril.cli.connecting"]
+
+
+IMPORTING: Final = """
+import importlib, os, sys
+import pydantic, redis.asyncio, rich.progress, structlog, typer, typer.main  # others' modules: to import them each time takes long
+assert not [name for name in sys.modules if name.startswith("toril")]
+failed = []
+for name in sys.argv[1:]:
+    if (child := os.fork()) == 0:
+        importlib.import_module(name)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        failed.append(name)
+print(*failed)
+"""
+
+
+def test_each_module_of_the_commands_can_be_imported_first() -> None:
+    found = pkgutil.walk_packages(importlib.import_module("toril.cli").__path__, "toril.cli.")
+    names = [one.name for one in found if one.name.rpartition(".")[2] not in NEEDS_MORE]
+    assert {"toril.cli.flows", "toril.cli.explain", "toril.cli.groups.queues"} <= set(names)
+    done = subprocess.run([sys.executable, "-c", IMPORTING, *names], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "\n", done.stderr
 
 
 async def test_queues_are_found_with_nothing_but_an_address(
@@ -246,6 +272,7 @@ async def completed(cli: ForkedCli, *words: str) -> list[str]:
 async def test_a_shell_completes_names_of_queues(
     cli: ForkedCli, application: str, emails: Queue, queue_of: Callable[[str], Queue], prefix: str
 ) -> None:
+    cli.environment[PATIENCE] = "60"
     for name in ("emails", "events", "images", "e$(reboot)", "e vil", "größe"):
         await queue_of(name).add("a", 1)
     assert await completed(cli, "queue", "show", "e") == ["emails", "events"]
