@@ -93,6 +93,7 @@ CASES: Final = {
     "queue drain": Case("emails --yes"),
     "queue clean": Case("emails --older-than 0s --yes", like="queue drain"),
     "queue obliterate": Case("images --yes"),
+    "graph": Case("things:AppModule"),
 }
 
 

@@ -62,7 +62,7 @@ ROWS: Final = {
     "dlq replay": Row("emails 1", "--limit 3"),
     "doctor": Row("", "--fail-on ok"),
     "flow show": Row("emails 1", "--depth 0"),
-    "graph": Row(APP, needs_server=False),
+    "graph": Row(APP, "--json --mermaid -", needs_server=False),
     "job add": Row("emails welcome {}", "--wait 5"),
     "job cancel": Row("emails 1 --yes", "--all"),
     "job debug": Row(f"emails 1 --app {APP}"),

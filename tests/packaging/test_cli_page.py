@@ -10,7 +10,7 @@ import pytest
 from tests.cli.tree import COMMANDS
 
 ROOT = Path(__file__).parents[2]
-ELSEWHERE = {"worker", "graph", "new"}
+ELSEWHERE = {"worker", "new"}
 """Commands about an application rather than its queues: in the guide."""
 
 

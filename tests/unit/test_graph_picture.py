@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from toril import Job, JobRef, ManyToken, QueueModule, Scope, Token, global_module, injectable, module, process, processor, provide
 from toril.modules.application_graph import FEATURE_CHECKS, graph_of
-from toril.modules.graph_picture import mermaid, tree
+from toril.modules.graph_picture import document, mermaid, tree
 
 SECRET = Token[str]("SECRET")
 CHECKS = ManyToken[Any]("CHECKS")
@@ -102,6 +103,21 @@ def test_the_flowchart_has_the_same_and_what_each_queue_leads_to() -> None:
         assert line in lines
     assert "hunter2" not in text
     assert lines.count("  end") == sum(line.startswith("  subgraph") for line in lines)
+
+
+def test_the_document_has_the_same_by_the_ids_of_the_flowchart() -> None:
+    data = document(graph_of(AppModule, checks=FEATURE_CHECKS))
+    assert (data["root"], data["warnings"]) == ("m0", [])
+    by_name = {each["name"]: each for each in data["modules"]}
+    assert by_name["AppModule"]["imports"] == [by_name["MailModule"]["id"], by_name["SendModule"]["id"]]
+    assert (by_name["MailModule"]["id"], by_name["SendModule"]["is_global"]) == ("m1", True)
+    by_token = {each["token"]: each for module in data["modules"] for each in module["providers"]}
+    assert by_token["Mails"] == {
+        "token": "Mails", "scope": "job", "is_exported": False, "alias_of": None, "queue": "emails",
+        "handlers": [{"name": "welcome", "concurrency": 3}, {"name": None, "concurrency": None}],
+    }  # fmt: skip
+    assert (by_token["Sender"]["scope"], by_token["Sender"]["alias_of"], by_token["Sender"]["is_exported"]) == (None, "Smtp", True)
+    assert "hunter2" not in json.dumps(data)
 
 
 def test_labels_can_not_end_a_label() -> None:

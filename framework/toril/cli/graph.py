@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import typer
@@ -10,12 +11,12 @@ from toril.cli import exit_codes
 from toril.cli.loading import load_module
 from toril.errors import TorilError
 from toril.modules.application_graph import graph_of
-from toril.modules.graph_picture import mermaid, tree
+from toril.modules.graph_picture import document, mermaid, tree
 from toril.telemetry.redaction import redact_text
 
 
-def run_graph(module: str, mermaid_file: Path | None) -> int:
-    """Print the tree, write the Mermaid file if one is named (`-`: print that instead); the exit code."""
+def run_graph(module: str, mermaid_file: Path | None, *, as_json: bool) -> int:
+    """Print the tree (or the JSON document), write the Mermaid file if one is named (`-`: print that instead); the exit code."""
     try:
         graph = graph_of(load_module(module))
     except TorilError as error:
@@ -24,9 +25,12 @@ def run_graph(module: str, mermaid_file: Path | None) -> int:
     if mermaid_file == Path("-"):
         typer.echo(mermaid(graph))
         return 0
-    typer.echo(tree(graph))
-    for warning in graph.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+    if as_json:
+        typer.echo(json.dumps(document(graph), indent=2))
+    else:
+        typer.echo(tree(graph))
+        for warning in graph.warnings:
+            typer.echo(f"warning: {warning}", err=True)
     if mermaid_file is not None:
         try:
             mermaid_file.write_text(mermaid(graph) + "\n", encoding="utf-8")

@@ -115,11 +115,14 @@ def worker(
 def graph(
     module: Annotated[str, typer.Argument(help="The root module, as in app.main:AppModule.")],
     mermaid: Annotated[Path | None, typer.Option(help="Also write a Mermaid flowchart into this file; - prints it instead.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")] = False,
 ) -> None:
     """Show modules, providers with their scopes, exports, and processors with their queues; or everything that is wrong with them."""
+    if as_json and mermaid == Path("-"):
+        raise typer.BadParameter("the document and the flowchart can't both be the answer", param_hint="--json")
     from toril.cli.graph import run_graph
 
-    sys.exit(run_graph(module, mermaid))
+    sys.exit(run_graph(module, mermaid, as_json=as_json))
 
 
 @app.command()

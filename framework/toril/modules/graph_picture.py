@@ -1,13 +1,13 @@
-"""A module graph to look at: as a tree of text, and as a Mermaid flowchart.
+"""A module graph to look at: as a tree of text, as a Mermaid flowchart, and as data for programs.
 
-Both show modules with what they import, providers with scope and export, processors with their queues and the names they handle. Values
+All show modules with what they import, providers with scope and export, processors with their queues and the names they handle. Values
 are never shown: they may be secrets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from toril.di import Binding, Graph, Node, Scope, token_name
 from toril.di.providers import AliasProvider, ClassProvider, FactoryProvider
@@ -70,6 +70,35 @@ def mermaid(graph: Graph) -> str:
         lines.append(f'  q{number}[("{_escaped(queue)}")]')
         lines += [f"  q{number} ==> {name}" for name in processors]
     return "\n".join(lines)
+
+
+def document(graph: Graph) -> dict[str, Any]:
+    """The same as plain data for JSON; modules have the ids that they have in the flowchart, since two may have one name."""
+    id_of = {node: f"m{number}" for number, node in enumerate(graph.nodes)}
+    modules = [
+        {
+            "id": each,
+            "name": node.name,
+            "is_global": node.is_global,
+            "imports": [id_of[imported] for imported in node.imports],
+            "providers": [_provider_document(graph, binding) for binding in listed(graph, node)],
+        }
+        for node, each in id_of.items()
+    ]
+    return {"root": id_of[graph.root], "modules": modules, "warnings": [str(warning) for warning in graph.warnings]}
+
+
+def _provider_document(graph: Graph, binding: Binding) -> dict[str, Any]:
+    processor = processor_of(binding)
+    handlers = [] if processor is None else [handler.metadata for handler in processor.handlers]
+    return {
+        "token": token_name(binding.token),
+        "scope": None if binding.is_alias else binding.scope.value,
+        "is_exported": graph.is_exported(binding),
+        "alias_of": token_name(binding.provider.target) if isinstance(binding.provider, AliasProvider) else None,
+        "queue": None if processor is None else processor.queue,
+        "handlers": [{"name": one.name, "concurrency": one.concurrency} for one in handlers],
+    }
 
 
 def listed(graph: Graph, node: Node) -> list[Binding]:
