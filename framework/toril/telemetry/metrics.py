@@ -3,7 +3,7 @@
 prometheus-client's own objects take a lock for each number, and a histogram of theirs several: for the three histograms and the counter
 of a job they need 1.9 us, where these need 0.3 us (a job without work takes 16 us in all; `make bench-telemetry`).
 
-Numbers are changed by the event loop's thread alone, and may be read by any.
+What is to be counted comes in the event loop's thread alone. Any thread may read, and thereby sorts what has come into its ranges.
 """
 
 from __future__ import annotations

@@ -38,7 +38,6 @@ log = get_logger(__name__)
 MOST_EXPECTED: Final = 100
 """How many cancelled jobs that other workers run are remembered: one may be on its way here."""
 
-
 _END_OF_PROCESS: Final = (KeyboardInterrupt, asyncio.CancelledError)
 """What a handler raises while its worker stops, if somebody is ending the process (a second Ctrl-C): no failure of the job."""
 
@@ -185,11 +184,7 @@ class Attempts:
     def _gather(self, running: RunningJob, outcome: Outcome) -> None:
         """The attempt is over: its slot is free, and its outcome goes out with the next turn. The lock is kept until then."""
         running.is_gathered = True
-        if (
-            self.is_stopping
-            and isinstance(outcome, (Failed, Retry))
-            and isinstance(outcome.error, (KeyboardInterrupt, asyncio.CancelledError))
-        ):
+        if self.is_stopping and isinstance(outcome, (Failed, Retry)) and isinstance(outcome.error, _END_OF_PROCESS):
             outcome = PutBack()
         if self.observer is not None:
             self.observer.gathered(running)
