@@ -190,6 +190,27 @@ async def test_a_server_that_hangs_makes_it_unready_before_the_network_gives_up(
     assert probed.worker.end(signal.SIGTERM) == 0
 
 
+async def test_a_worker_whose_turn_is_not_answered_is_unready_before_the_network_gives_up(
+    run: Runner, start: Callable[..., Probed], queue: Queue, toril_server_url: str
+) -> None:
+    """The turn has asked for all its slots, so that it would ask for nothing more."""
+    in_thread = asyncio.to_thread  # the proxy needs the loop of the test
+    async with Proxy(toril_server_url) as proxy:
+        run.environment["REDIS_URL"] = proxy.url
+        probed = await in_thread(start)
+        await in_thread(eventually_now, probed.is_ready)
+        turns = is_script("turn")
+        proxy.decide = lambda command: Cut.HOLD if turns(command) else None
+        await queue.add("quick")
+        await proxy.happened.wait()
+        await in_thread(eventually_now, lambda: probed.is_not_ready("the server was last heard of"))
+        await in_thread(probed.is_alive)
+        proxy.decide = lambda command: None
+        proxy.release()
+        await in_thread(eventually_now, probed.is_ready)
+        assert await in_thread(probed.worker.end, signal.SIGTERM) == 0
+
+
 @pytest.mark.parametrize(
     ("refuse", "accept"),
     [

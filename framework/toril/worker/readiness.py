@@ -31,10 +31,16 @@ class Readiness:
         unrenewed_ms = (now_s - self._keeper.renewed_s) * 1_000
         if unrenewed_ms > self._options.lock_ms * 2 // 3:  # one renewal was missed, and the next one is due
             found.append(f"locks were last renewed {_text(unrenewed_ms)} ago, and last {_text(self._options.lock_ms)}")
-        silent_for_ms, silent_ms = self._lanes.silent_for_ms, (now_s - self._health.worked_s) * 1_000
-        if silent_for_ms is not None and silent_ms > silent_for_ms + LATE_MS and not found:
-            found.append(f"the server was last heard of {_text(silent_ms)} ago")
+        if not found and self._is_silent(now_s, blocked_ms):
+            found.append(f"the server was last heard of {_text((now_s - self._health.worked_s) * 1_000)} ago")
         return found
+
+    def _is_silent(self, now_s: float, blocked_ms: float) -> bool:
+        """Whether the server should have been heard of by now."""
+        heard_s, asked_s, silent_for_ms = self._health.worked_s, self._lanes.asked_s, self._lanes.silent_for_ms
+        if asked_s is not None and (now_s - max(heard_s, asked_s)) * 1_000 > LATE_MS + blocked_ms:
+            return True  # a turn has no answer, for which the loop would have been there
+        return silent_for_ms is not None and (now_s - heard_s) * 1_000 > silent_for_ms + LATE_MS
 
 
 def _text(ms: float) -> str:

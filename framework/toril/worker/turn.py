@@ -18,7 +18,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final, Protocol
 
 from toril.clock import Clock, Timer, real_sleep
@@ -151,6 +151,7 @@ class Lanes:
         self._gathered: deque[Gathered] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._under_way = 0
+        self._asked_s = 0.0
         self._claims_under_way = 0
         self._quiet = asyncio.Event()
         self._is_claiming = True
@@ -181,6 +182,11 @@ class Lanes:
     def can_claim(self) -> bool:
         """Whether a slot is free that no turn under way has asked for."""
         return self._is_claiming and self._holds == 0 and self._slots.free > 0
+
+    @property
+    def asked_s(self) -> float | None:
+        """Since when turns have been under way without a pause, by the monotonic clock; None: none is."""
+        return self._asked_s if self._under_way else None
 
     @property
     def silent_for_ms(self) -> int | None:
@@ -304,6 +310,8 @@ class Lanes:
             metrics_points=self._options.metrics_points,
         )
         rings, names_freed = self._rings, self._slots.name_freed
+        if self._under_way == 0:
+            self._asked_s = monotonic()
         self._under_way += 1
         self._claims_under_way += reservation.claims > 0
         try:
