@@ -66,9 +66,9 @@ def test_the_command_line_has_what_the_doctor_tells_to_type(file: Path) -> None:
 
 def test_each_situation_has_its_recipe() -> None:
     assert HEADINGS.keys() == SITUATIONS.keys()
-    for heading in HEADINGS.values():
+    for situation, heading in HEADINGS.items():
         recipe = re.search(rf"^### {heading}\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
         assert recipe is not None, heading
-        for part in ("**Symptom**:", "$ toril doctor\n", "**Cause**:", "**Cure**:"):
+        for part in ("**Symptom**:", "$ toril doctor\n", "**Cause**:", "**Cure**:", f"`python -m tests.scenarios {situation}`"):
             assert part in recipe[1], f"{heading}: {part}"
         assert f"(#{heading.lower().replace(' ', '-')})" in PAGE, heading

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,8 +29,9 @@ MENDED: Final = {"MENDED": "1"}
 
 
 @pytest.fixture
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+async def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     """The stage on which the situation plays that the test is called after."""
+    monkeypatch.setenv("SHORT_LIMIT_PAUSE", "1")
     name = request.function.__name__.removeprefix("test_").replace("_", "-")
     async with stage(tmp_path, **SITUATIONS[name].server) as made:
         await SITUATIONS[name].set_up(made)
@@ -132,6 +134,13 @@ async def test_evicting_server(place: Stage, cli: Cli) -> None:
     found = await causes(cli)
     assert found["eviction"]["severity"] == "warning"  # it doesn't any more; what is gone is gone
     assert "memory" not in found
+    assert found["keys"]["fix"] == "toril queue orphans emails shows them, and with --remove it removes them"
+    lost = (await cli("queue", "orphans", "emails", "--json")).document["found"]
+    assert (await cli("queue", "orphans", "emails", "--remove", "--yes", "--json")).document["removed"] == lost > 0
+    assert "keys" not in await causes(cli)
+    await place.start_worker("--queues", "emails", "--roles", "worker")
+    await place.own.ask("CONFIG", "RESETSTAT")  # the doctor counts since the server's start, or this
+    await is_cured(place, cli)
 
 
 async def test_forgotten_rate_limit(place: Stage, cli: Cli) -> None:
@@ -191,6 +200,13 @@ async def test_paused_and_forgotten(place: Stage, cli: Cli) -> None:
     await cli("queue", "resume", "emails")
     await has_counts(place, "emails", waiting=0, completed=40)
     await is_cured(place, cli)
+
+
+@pytest.mark.parametrize(("set_by_us", "pause_ms"), [({}, 30_000), ({"SHORT_LIMIT_PAUSE": "1"}, 2_000)])
+def test_only_in_the_tests_a_worker_looks_sooner_whether_its_limit_was_lifted(set_by_us: dict[str, str], pause_ms: int) -> None:
+    code = "import tests.scenarios.application; from toril.worker import turn; print(turn.LONGEST_LIMIT_PAUSE_MS)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=os.environ | set_by_us, check=True, capture_output=True)
+    assert int(told.stdout) == pause_ms
 
 
 async def test_the_program_says_where_a_situation_is_and_keeps_it(tmp_path: Path) -> None:
