@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
+from types import FunctionType
+from typing import Final
 
 import pytest
 
 from tests.benchmarks import bench_telemetry
+from tests.benchmarks.bench_drain import fill
 from tests.benchmarks.bench_peers import plan
 from tests.benchmarks.peers import all_peers, toril_here
 from tests.benchmarks.report import ratio, values
 from tests.benchmarks.stand import WrongRunError, stand
 from tests.benchmarks.workloads import WORKLOADS
+from toril import Queue
 from toril.embedded import ensure_server
 from toril.telemetry.hooks import HOOKS
+from toril.wire.connection import Server
+from toril.worker.attempts import Attempts
+
+ROOT: Final = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -38,8 +50,47 @@ def test_a_cost_beyond_what_is_promised_is_told() -> None:
     figures = {name: [1.0, 2.0, 4.0] for name in bench_telemetry.WAYS} | {"metrics": [1.04, 2.2, 4.4]}
     ratio, spread = bench_telemetry.ratio_to_off(figures, "metrics")
     assert (ratio, *spread) == pytest.approx((1.1, 1.04, 1.1))
-    assert bench_telemetry.table(figures, 1).endswith("NOT met")
+    told = bench_telemetry.table(figures, 1)
+    assert told.endswith("metrics: 1.100 x off is the median of 1.040 1.100 1.100\nat most 1.05 is promised: not met")
     assert bench_telemetry.table(figures | {"metrics": figures["off"]}, 1).endswith("promised: met")
+
+
+def test_what_is_cut_out_asks_nobody_and_comes_back() -> None:
+    def methods() -> list[FunctionType]:
+        return [vars(owner)[name] for owner, name in bench_telemetry.ASKING]
+
+    def asks(method: FunctionType) -> bool:
+        return not {"observer", "on_round_trip"}.isdisjoint(method.__code__.co_names)
+
+    before = methods()
+    with bench_telemetry.cut_out(0):
+        assert [asks(method) for method in before] == [True] * 4
+        assert [asks(method) for method in methods()] == [False] * 4
+    assert methods() == before
+    with pytest.raises(WrongRunError, match="start doesn't ask"):
+        bench_telemetry.without_questions(vars(Attempts)["start"])
+
+
+async def test_the_process_that_is_counted_learns_the_address_from_its_environment(
+    server: Server, toril_server_url: str, prefix: str
+) -> None:
+    async def run(url: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.benchmarks.bench_telemetry", "--drain", "off", prefix, "3"),
+            cwd=ROOT, env=os.environ | {"REDIS_URL": url}, stdout=PIPE, stderr=STDOUT,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            told, _ = await process.communicate()
+        return process.returncode or 0, told.decode()
+
+    async with Queue("bench", prefix=prefix, server=server) as queue:
+        await fill(queue, 3)
+        assert await run(toril_server_url) == (0, "")
+        assert await queue.get_completed_count() == 3
+    code, told = await run("redis://:s3cret-word@127.0.0.1:no-port")
+    assert code == 1
+    assert "Error: " in told
+    assert "s3cret-word" not in told
 
 
 @pytest.mark.parametrize("outcome", [{"doubled": 1, "missing": 0}, {"doubled": 0, "missing": 2}])

@@ -7,13 +7,18 @@ import itertools
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
+import toril
 from tests.bench import Bench
 from tests.support import seeded_random
 from toril import DelayedError, Job, Queue, Worker, WorkerOptions, fixed, measure_jobs
@@ -223,21 +228,25 @@ def test_a_histogram_puts_each_value_into_its_range_whenever_it_folds() -> None:
 
 
 def test_no_value_is_lost_or_doubled_where_one_thread_adds_and_others_read() -> None:
-    histogram, seen = Histogram(JOB_BOUNDS_S), [0]
+    histogram, all_are_added = Histogram(JOB_BOUNDS_S), threading.Event()
 
-    def read() -> None:
-        while seen[-1] < 100_000:
+    def read() -> list[int]:
+        seen: list[int] = []
+        while not all_are_added.is_set():
             seen.append(sum(histogram.read()[0]))
+        return [*seen, sum(histogram.read()[0])]
 
-    readers = [threading.Thread(target=read) for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        readers = [threads.submit(read) for _ in range(2)]
+        try:
+            for number in range(100_000):
+                histogram.add(number / 1_000)
+        finally:
+            all_are_added.set()  # whatever is wrong, the threads end
     for reader in readers:
-        reader.start()
-    for number in range(100_000):
-        histogram.add(number / 1_000)
-    for reader in readers:
-        reader.join(timeout=30)
-    assert sum(histogram.read()[0]) == 100_000
-    assert max(seen) == 100_000
+        seen = reader.result()
+        assert seen == sorted(seen)
+        assert seen[-1] == 100_000
 
 
 async def test_what_is_counted_is_folded_while_nobody_asks(queue: Queue, registry: CollectorRegistry) -> None:
@@ -270,6 +279,29 @@ async def test_without_anybody_who_measures_nothing_is_noted(queue: Queue) -> No
     async with worker:
         await worker.wait_until_idle()
     assert seen == [0.0]
+
+
+async def test_a_job_that_nobody_watches_runs_no_code_of_metrics_and_traces(queue: Queue) -> None:
+    """None that is called: what is left is to ask whether somebody watches, which is an attribute."""
+    package = Path(toril.__file__).parent
+    watching = {str(package / name) for name in ("telemetry/hooks.py", "telemetry/metrics.py", "telemetry/spans.py", "telemetry/tracing.py",
+                                                 "telemetry/exposition.py", "worker/observer.py")}  # fmt: skip
+    called: Counter[str] = Counter()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            name = frame.f_code.co_filename
+            called[Path(name).name if name in watching else "other"] += 1
+
+    sys.setprofile(note)
+    try:
+        await queue.add_many([queue.job("n") for _ in range(100)])
+        await drain(queue, ok)
+    finally:
+        sys.setprofile(None)
+    assert called.pop("other") > 1_000
+    assert called == {"observer.py": 1}  # `Observer.of`, once a worker
+    assert await queue.get_completed_count() == 100
 
 
 def test_a_second_call_shows_the_same_numbers(registry: CollectorRegistry) -> None:
