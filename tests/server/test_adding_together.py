@@ -62,6 +62,28 @@ async def test_a_parent_that_is_gone_leaves_nothing_of_many_that_take_several_ca
     assert await queue.count() == 0
 
 
+async def test_a_child_of_another_parent_keeps_none_of_many_from_being_added_in_whichever_call(queue: Queue) -> None:
+    mine, other = await queue.add("parent", delay="1h"), await queue.add("parent", delay="1h")
+    await queue.add_many([queue.job("child", job_id=job_id, parent=mine) for job_id in ("a", "b")])
+    drafts = [queue.job("n") for _ in range(ADD_BATCH + 5)]
+    drafts[3], drafts[-2] = (queue.job("child", job_id=job_id, parent=other) for job_id in ("a", "b"))
+    with pytest.raises(ParentError, match="has another parent, which still lives; the others were added") as caught:
+        await queue.add_many(drafts)
+    assert (caught.value.parent_key, caught.value.place) == (queue.keys.job(other.id), 3)
+    assert [job.name for job in await queue.get_waiting()] == ["child"] * 2 + ["n"] * (ADD_BATCH + 3)
+
+
+async def test_a_parent_that_goes_while_many_are_added_is_told_with_how_many_were(queue: Queue) -> None:
+    newest_wins = Deduplication("d", replace=True)
+    parent = await queue.add("parent", delay="1h", deduplication=newest_wins)
+    replaces = queue.job("n", delay="1h", deduplication=newest_wins)
+    drafts = [replaces, *(queue.job("n") for _ in range(ADD_BATCH)), queue.job("child", parent=parent), queue.job("n")]
+    with pytest.raises(ParentError, match=f"the first {ADD_BATCH} entries were added, and nothing else") as caught:
+        await queue.add_many(drafts)
+    assert (caught.value.parent_key, caught.value.place) == (queue.keys.job(parent.id), ADD_BATCH + 1)
+    assert await queue.count() == ADD_BATCH
+
+
 async def test_what_keeps_one_from_being_added_keeps_no_other(server: Server, prefix: str) -> None:
     bench, queue = Bench(server, prefix), Queue("q", prefix=prefix, server=server)
     await bench.raw("RPUSH", bench.key("de:damaged"), "no text")

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from redis import exceptions as redis_errors
 
-from toril.errors import AddOutcomeUnknownError
+from toril.errors import AddOutcomeUnknownError, ParentError
 from toril.wire import replies, scripts
 from toril.wire.codec import id_text
 from toril.wire.connection import Server
@@ -59,8 +59,10 @@ class AddCommands(QueueReads):
             AddOutcomeUnknownError: the reply was lost. The add is not repeated, since that could add twice; an `idempotent` one is, for
                 some seconds: the server knows by a token whether it has done it, for 10 minutes.
             ServerUnreachableError: nothing was sent.
+            ParentError: a job can't have its parent; it tells which of the others were added.
         """
         added: list[Added] = []
+        refused: ParentError | None = None
         parts = list(_parts(jobs, CALL_BYTES))
         if len(parts) > 1:
             await self._check_parents(jobs)
@@ -71,9 +73,16 @@ class AddCommands(QueueReads):
                 reply = await self._run_add(token, batch, alone=False, repeatable=idempotent)
             except ReplyLostError as error:
                 raise AddOutcomeUnknownError(self.keys.queue, len(jobs) - start, error.reason) from error
-            if isinstance(reply[0], int):
-                raise replies.parent_error(reply[1], batch[reply[0]].parent_key, start + reply[0])
-            added += map(_added, reply)
+            if not isinstance(reply[0], int):
+                added += map(_added, reply)
+                continue
+            code, place = reply[1], int(reply[0])
+            problem = replies.parent_error(code, batch[place].parent_key, start + place, start)
+            if code == replies.MISSING_PARENT:  # it has gone since it was looked at, and nothing of this call was added
+                raise problem from refused
+            refused = refused or problem  # all others of this call were added: so are those of the calls to come
+        if refused is not None:
+            raise refused
         return added
 
     async def _check_parents(self, jobs: Sequence[NewJob]) -> None:

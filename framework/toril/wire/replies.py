@@ -32,6 +32,7 @@ MISSING_JOB: Final = -1
 MISSING_LOCK: Final = -2
 WRONG_STATE: Final = -3
 PENDING_CHILDREN: Final = -4
+MISSING_PARENT: Final = -5
 LOCK_MISMATCH: Final = -6
 SCHEDULED_ITERATION: Final = -8
 FAILED_CHILD: Final = -9
@@ -85,10 +86,12 @@ def no_room_error(letter_id: str, queue: str, reply: Sequence[Any]) -> DeadLette
     return DeadLetterError(letter_id, queue, f"its job can't go back, since the key {problem}: mend or delete that key, then replay again")
 
 
-def parent_error(code: int, parent_key: str, place: int) -> ParentError:
-    """Why a job can't be the child of another one: -5 or -7; `place` is that of the job among those that were added."""
-    if code == -5:
-        return ParentError(parent_key, "that job doesn't exist; nothing was added", place)
+def parent_error(code: int, parent_key: str, place: int, before: int = 0) -> ParentError:
+    """Why a job can't be the child of another one: -5 or -7; `place` is that of the job among those that were to be added, `before` how
+    many of them earlier calls have added."""
+    if code == MISSING_PARENT:
+        added = f"the first {before} entries were added, and nothing else" if before else "nothing was added"
+        return ParentError(parent_key, f"that job doesn't exist; {added}", place)
     return ParentError(parent_key, "a job with this id has another parent, which still lives; the others were added", place)
 
 
