@@ -58,6 +58,10 @@ async def test_a_job_kept_by_damage_is_named_and_others_are_cleaned(cli: Cli, em
         assert [job.id for job in await emails.get_waiting()] == [kept.id]
         await emails.add("a", 3)
         assert (await cli.json("queue", work, "emails", *options, "--yes", code=1))["removed"] == 1
+    last = [await emails.add("a", number) for number in range(3)][-1]
+    run = await cli("queue", "clean", "emails", "--older-than", "0s", "--state", "waiting", "--limit", "2", "--yes", code=1)
+    assert run.out == "2 jobs of queue emails removed\n"
+    assert [job.id for job in await emails.get_waiting()] == [kept.id, last.id]
 
 
 async def test_a_clean_goes_through_the_jobs_once_and_by_the_thousand(cli: Cli, emails: Queue, toril_server_url: str) -> None:

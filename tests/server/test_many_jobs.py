@@ -81,6 +81,17 @@ async def _set_up(bench: Bench, state: str) -> None:
     await bench.raw("SET", f"{bench.prefix}:pq:damaged:dependencies", "?")
 
 
+@pytest.mark.parametrize(("state", "key"), [("waiting", "wait"), ("failed", "failed")])
+async def test_a_limit_counts_no_job_that_is_left_and_passes_by_none_that_can_go(
+    queue: Queue, bench: Bench, state: JobState, key: str
+) -> None:
+    await _set_up(bench, key)
+    with pytest.raises(DamagedJobsError) as caught:
+        await queue.clean("0s", state=state, limit=2)
+    assert ([*caught.value.jobs], caught.value.done) == (["of-damaged"], 2)
+    assert [job.id for job in await queue.get_jobs(state, ascending=True)] == ["of-damaged", "below", "last"]
+
+
 OPERATIONS: Final[dict[str, tuple[str, Call]]] = {
     "clean": ("wait", lambda queue: queue.clean("0s", state="waiting")),
     "drain": ("wait", lambda queue: queue.drain()),

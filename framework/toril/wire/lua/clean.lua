@@ -52,11 +52,12 @@ end
 
 local ids, removed = candidates(), {}
 
--- Which of them go: the oldest ones.
-local goes, chosen = {}, 0
-for place = 1, #ids do
-  local at = is_list and #ids + 1 - place or place
-  if chosen < most and not is_spared(ids[at]) then
+-- Which of them go: the oldest ones. Those behind the last of them are left to the next call: something damaged may refuse one of these.
+local goes, chosen, looked = {}, 0, 0
+while looked < #ids and chosen < most do
+  looked = looked + 1
+  local at = is_list and #ids + 1 - looked or looked
+  if not is_spared(ids[at]) then
     goes[at] = true
     chosen = chosen + 1
   end
@@ -76,4 +77,4 @@ local ok, problem = pcall(remove_some)
 if is_list and #removed > 0 then call("LREM", source, -#removed, GONE) end
 if not ok then error(problem) end
 if #removed > 0 or passed == 0 then event(q, "cleaned", "count", #removed) end
-return { removed, #ids < count and -1 or passed + #ids - #removed, left }
+return { removed, looked == #ids and #ids < count and -1 or passed + looked - #removed, left }
