@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 import pytest
 
-from tests.bench import T0, Bench
+from tests.bench import T0, Bench, done
 from toril import JobOptions, Queue, ScheduleRule
 from toril.errors import DamagedJobsError
 from toril.queues.states import JobState
@@ -59,6 +59,19 @@ async def test_draining_and_cleaning_leave_the_next_run_of_a_schedule_wherever_i
 # ── past damage ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def _damage(bench: Bench) -> None:
+    key = f"{bench.prefix}:pq:damaged:dependencies"
+    await bench.raw("DEL", key)
+    await bench.raw("SET", key, "?")
+
+
+async def _add_middle(bench: Bench) -> None:
+    """A job that waits for children, and is one of `damaged` itself."""
+    await bench.add_child("middle", "damaged")
+    await bench.raw("LREM", bench.key("wait"), 1, "middle")
+    await bench.raw("ZADD", bench.key("waiting-children"), T0, "middle")
+
+
 async def _set_up(bench: Bench, state: str) -> None:
     """Jobs of one state, of which `of-damaged` has a parent whose key is damaged, and `below` a parent (of this queue) that has one."""
     await bench.add_parent("damaged", "pq")
@@ -66,9 +79,7 @@ async def _set_up(bench: Bench, state: str) -> None:
     await bench.add(job_id="first")
     await bench.add_child("of-damaged", "damaged")
     await bench.add_child("of-sound", "sound")
-    await bench.add_child("middle", "damaged")
-    await bench.raw("LREM", bench.key("wait"), 1, "middle")
-    await bench.raw("ZADD", bench.key("waiting-children"), T0, "middle")
+    await _add_middle(bench)
     await bench.add_child("below", "middle", "q")
     await bench.add(job_id="last")
     if state == "orphan":
@@ -77,8 +88,7 @@ async def _set_up(bench: Bench, state: str) -> None:
         for score, job_id in enumerate(await bench.members("wait")):
             await bench.raw("ZADD", bench.key(state), T0 - score, job_id)
         await bench.raw("DEL", bench.key("wait"))
-    await bench.raw("DEL", f"{bench.prefix}:pq:damaged:dependencies")
-    await bench.raw("SET", f"{bench.prefix}:pq:damaged:dependencies", "?")
+    await _damage(bench)
 
 
 @pytest.mark.parametrize(("state", "key"), [("waiting", "wait"), ("failed", "failed")])
@@ -90,6 +100,46 @@ async def test_a_limit_counts_no_job_that_is_left_and_passes_by_none_that_can_go
         await queue.clean("0s", state=state, limit=2)
     assert ([*caught.value.jobs], caught.value.done) == (["of-damaged"], 2)
     assert [job.id for job in await queue.get_jobs(state, ascending=True)] == ["of-damaged", "below", "last"]
+
+
+async def _add_family(bench: Bench) -> None:
+    """A job with two children, `a` and `b`, all of this queue, and with a parent in another one."""
+    await bench.add_parent("damaged", "pq")
+    await _add_middle(bench)
+    for job_id in ("a", "b"):
+        await bench.add_child(job_id, "middle", "q")
+
+
+async def test_a_child_that_has_ended_goes_whatever_is_damaged_above_the_parent_that_waits_for_another(queue: Queue, bench: Bench) -> None:
+    await _add_family(bench)
+    assert await bench.claim() == ["a"]
+    await bench.turn(done("a"))
+    await _damage(bench)
+    assert await queue.clean("0s") == ["a"]
+    assert await bench.raw("SMEMBERS", bench.key("middle:dependencies")) == [bench.key("b").encode()]
+    assert await queue.find_state("middle") == "waiting-children"
+
+
+async def test_an_orphan_goes_whatever_is_damaged_above_the_parent_that_waits_for_another(queue: Queue, bench: Bench) -> None:
+    await _add_family(bench)
+    await bench.raw("LREM", bench.key("wait"), 1, "a")
+    await _damage(bench)
+    assert await queue.remove_orphaned_jobs() == 1
+    assert await queue.find_job("a") is None
+    assert await bench.raw("SMEMBERS", bench.key("middle:dependencies")) == [bench.key("b").encode()]
+    assert await queue.find_state("middle") == "waiting-children"
+
+
+async def test_a_child_goes_whatever_is_damaged_above_a_parent_that_runs(queue: Queue, bench: Bench) -> None:
+    """It has added this child while it ran, and goes on."""
+    await _add_family(bench)
+    await bench.raw("ZREM", bench.key("waiting-children"), "middle")
+    await bench.raw("LPUSH", bench.key("active"), "middle")
+    await bench.raw("LREM", bench.key("wait"), 1, "a")
+    await bench.raw("SREM", bench.key("middle:dependencies"), bench.key("a"))
+    await _damage(bench)
+    assert await queue.clean("0s", state="waiting") == ["b"]
+    assert await queue.find_state("middle") == "active"
 
 
 OPERATIONS: Final[dict[str, tuple[str, Call]]] = {

@@ -148,8 +148,11 @@ local function hard_obstacle(q, key)
     if not parent_key or call("EXISTS", parent_key) == 0 then return end
     local problem = parent_obstacle(q, parent_key, parent[2])
     if problem then return problem end
-    -- Only a parent of this queue that waits for nobody else would go as well.
-    if place_of_parent(q, parent_key, parent[2]) ~= q.base or call("SCARD", parent_key .. ":dependencies") ~= 1 then return end
+    -- Only a parent of this queue that waits for this job and nobody else would go as well.
+    local base, id = place_of_parent(q, parent_key, parent[2])
+    local children = parent_key .. ":dependencies"
+    if base ~= q.base or call("SCARD", children) ~= 1 or call("SISMEMBER", children, key) == 0 then return end
+    if not call("ZSCORE", q.base .. "waiting-children", id) then return end
     key = parent_key
   end
 end
