@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 import pytest
 
 from tests.bench import T0, Bench, done
+from tests.proxy import Cut, Proxy, is_script, nth
 from toril import JobOptions, Queue, ScheduleRule
 from toril.errors import DamagedJobsError
 from toril.queues.states import JobState
@@ -54,6 +55,16 @@ async def test_draining_and_cleaning_leave_the_next_run_of_a_schedule_wherever_i
     await queue.add_many([queue.job("n") for _ in range(PAGE + 10)])
     assert await queue.drain() == PAGE + 10
     assert [job.id for job in await queue.get_waiting()] == [f"repeat:{name}:{T0}" for name in ("a", "b")]
+
+
+async def test_a_queue_is_obliterated_although_the_last_reply_is_lost(queue: Queue, bench: Bench, proxy: Proxy) -> None:
+    await queue.add_many([queue.job("n") for _ in range(PAGE + 10)])
+    await bench.raw("SET", bench.keys.own + "noted", 1)
+    proxy.decide = nth(2, is_script("obliterate"), Cut.AFTER)
+    async with Queue("q", prefix=bench.prefix, url=proxy.url) as behind:
+        await behind.obliterate()
+    assert proxy.cuts == 1
+    assert await bench.everything() == {}
 
 
 # ── past damage ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,8 @@ Returns  -1 it isn't paused, -2 jobs run; or {which collection comes next, or 0 
 -- include leave
 
 local q, count, first, passed = open_queue(KEYS[1]), tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
+-- A call whose reply was lost is repeated, and where it was the last one, what says that the queue is paused is gone with all else.
+if call("EXISTS", q.meta, q.base .. "id", q.events) == 0 then return { 0, 0, 0, left } end
 if not q.paused then return -1 end
 if ARGV[2] ~= "1" and call("LLEN", q.active) > 0 then return -2 end
 refuse(wrong_kind(q.base .. "repeat", "zset"))
