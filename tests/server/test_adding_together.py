@@ -8,7 +8,7 @@ import copy
 import pytest
 
 from tests.bench import Bench
-from tests.proxy import Cut, Proxy, is_script
+from tests.proxy import Cut, Proxy, is_command, is_script
 from toril.errors import AddOutcomeUnknownError, DamagedKeyError, ParentError, QueueClosedError, ServerUnreachableError
 from toril.queues.job import Job
 from toril.queues.option_parts import Deduplication
@@ -60,6 +60,19 @@ async def test_a_parent_that_is_gone_leaves_nothing_of_many_that_take_several_ca
         await queue.add_many([*(queue.job("n", text) for _ in range(count - 1)), queue.job("n", text, parent=gone)])
     assert (caught.value.parent_key, caught.value.place) == (queue.keys.job("gone"), count - 1)
     assert await queue.count() == 0
+
+
+async def test_all_parents_are_looked_at_together_and_the_first_that_is_gone_is_named(proxy: Proxy, prefix: str) -> None:
+    async with Queue("q", prefix=prefix, url=proxy.url) as queue:
+        parents = await queue.add_many([queue.job("parent", delay="1h") for _ in range(ADD_BATCH)])
+        children = [queue.job("n", parent=parent) for parent in (*parents, *parents[:5])]
+        await queue.add_many(children)
+        assert sum(map(is_command("EXISTS"), proxy.commands)) == 1
+        one, other = (queue.job("n", parent=Job(queue, JobRecord(job_id, "n", b"{}", b"{}"))) for job_id in ("one", "other"))
+        children[7:7] = [one, other, one]
+        with pytest.raises(ParentError) as caught:
+            await queue.add_many(children)
+        assert (caught.value.parent_key, caught.value.place) == (queue.keys.job("one"), 7)
 
 
 async def test_a_child_of_another_parent_keeps_none_of_many_from_being_added_in_whichever_call(queue: Queue) -> None:

@@ -87,10 +87,18 @@ class AddCommands(QueueReads):
 
     async def _check_parents(self, jobs: Sequence[NewJob]) -> None:
         """The script says of a parent that is gone only once it comes to that job: the calls before it would have added theirs."""
-        places = {job.parent_key: place for place, job in reversed([*enumerate(jobs)]) if job.parent_key}
-        for parent_key, place in places.items():
-            if not await self._commands.call("EXISTS", parent_key, repeatable=True):
-                raise replies.parent_error(-5, parent_key, place)
+        places: dict[str, int] = {}
+        for place, job in enumerate(jobs):
+            if job.parent_key:
+                places.setdefault(job.parent_key, place)
+        keys = [*places]
+        for start in range(0, len(keys), ADD_BATCH):
+            some = keys[start : start + ADD_BATCH]
+            if await self._commands.call("EXISTS", *some, repeatable=True) == len(some):
+                continue
+            for key in some:
+                if not await self._commands.call("EXISTS", key, repeatable=True):
+                    raise replies.parent_error(replies.MISSING_PARENT, key, places[key])
 
     async def add_one(self, job: NewJob) -> Added:
         """The same for one job, which shares its round trip with those that others add before the event loop turns: what becomes of one
