@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from tests.bench import Bench
+from tests.fake_server import FakeServer, bulk, greets
+from tests.proxy import Command, is_command
 from toril import Deduplication, Job, Queue, QueueEvents, Worker
 from toril.errors import InvalidOptionError, LockLostError, NotJsonError
 from toril.queues.events import UnknownEvent
@@ -28,6 +30,23 @@ async def test_jobs_in_no_state_are_removed_with_all_that_belongs_to_them(queue:
     left = set(await bench.everything())
     assert not {key for key in left if "lost" in key or "a:b:c" in key}
     assert await queue.remove_orphaned_jobs() == 0
+
+
+async def test_a_lost_job_is_found_once_however_often_the_server_tells_its_key() -> None:
+    async def repeats_itself(command: Command) -> bytes | None:
+        match command[0]:
+            case b"SCAN":
+                return b"*2\r\n" + bulk("7" if command[1] == b"0" else "0") + b"*1\r\n" + bulk("bull:q:lost")
+            case b"EVALSHA":
+                return b"*1\r\n" + bulk("lost")
+            case b"LRANGE":
+                return b"*0\r\n"
+            case _:
+                return await greets(command)
+
+    async with FakeServer(repeats_itself) as fake, Queue("q", url=fake.url) as queue:
+        assert await queue.find_orphaned_jobs() == ["lost"]
+        assert sum(map(is_command("SCAN"), fake.commands)) == 2
 
 
 async def test_no_job_in_any_state_counts_as_an_orphan_nor_does_any_other_key(queue: Queue, bench: Bench) -> None:

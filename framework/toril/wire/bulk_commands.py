@@ -128,10 +128,11 @@ class BulkCommands(JobCommands):
 
     async def find_all_orphans(self) -> list[str]:
         """The ids of jobs that are in no collection."""
-        return [job_id async for batch in self._orphan_candidates() for job_id in await self.find_orphans(batch)]
+        found = [job_id async for batch in self._orphan_candidates() for job_id in await self.find_orphans(batch)]
+        return list(dict.fromkeys(found))
 
     async def _orphan_candidates(self) -> AsyncGenerator[list[bytes]]:
-        """What follows the queue's base in the names of its keys, batch by batch.
+        """What follows the queue's base in the names of its keys, batch by batch; one may come twice.
 
         Most jobs wait in a list, where the server would have to look each of them up by walking through it. So what is in the lists
         is noted here beforehand, and only the others are sent; the scripts have the last word.
