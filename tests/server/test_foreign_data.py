@@ -136,16 +136,19 @@ async def test_a_job_that_the_server_has_evicted_is_not_put_off_by_another_that_
     assert await bench.hash(job.id) == {}
 
 
-async def test_a_parent_that_the_server_has_evicted_is_not_made_anew_by_its_childs_failure(queue: Queue, bench: Bench) -> None:
+@pytest.mark.parametrize("flag", ["fpof", "cpof", "idof", "rdof"])
+async def test_nothing_of_a_parent_that_the_server_has_evicted_is_made_anew_by_its_childs_failure(
+    queue: Queue, bench: Bench, flag: str
+) -> None:
     await bench.add_parent("P", "q")
-    await bench.add_child("C", "P", "q", fpof=True)
+    await bench.add_child("C", "P", "q", **{flag: True})
     await bench.raw("ZREM", bench.key("waiting-children"), "P")
     await bench.raw("ZADD", bench.key("delayed"), (T0 + 60_000) * 4096, "P")
     await bench.raw("DEL", bench.key("P"))
     await bench.claim()
     await bench.turn(gone_wrong("C"))
     assert await queue.find_state("C") == "failed"
-    assert await bench.hash("P") == {}
+    assert not [key for key in await bench.everything() if key.startswith("bull:q:P")]
 
 
 @pytest.mark.parametrize(

@@ -87,15 +87,13 @@ end
 
 -- §3.6, a child whose flag says that its failure fails the parent.
 local function fail_parent(pq, parent_key, id, child_key, now)
-  local is_there = call("EXISTS", parent_key) == 1 -- else the server has evicted it
   call("ZADD", parent_key .. ":unsuccessful", now, child_key)
   local freed = call("ZREM", pq.base .. "waiting-children", id) == 1
   if not freed and call("ZREM", pq.delayed, id) == 1 then
-    if is_there then call("HSET", parent_key, "delay", 0) end
+    call("HSET", parent_key, "delay", 0)
     freed = true
   end
   if not freed and call("ZSCORE", pq.base .. "failed", id) then return end
-  if not is_there then return end
   call("HSET", parent_key, "defa", "child " .. child_key .. " failed")
   if freed then parent_to_wait(pq, id, now) end
 end
@@ -107,6 +105,10 @@ local function child_failed(q, child_key, parent_key, parent_json, reason, now)
   if not (flags.fpof or flags.cpof or flags.idof or flags.rdof) then return end
   if call("SREM", parent_key .. ":dependencies", child_key) == 0 then return end
   local pq, id = locate_parent(q, parent_key, parent_json)
+  if call("EXISTS", parent_key) == 0 then -- the server has evicted it: nothing of it is written anew
+    if flags.fpof and call("ZREM", pq.base .. "waiting-children", id) == 0 then call("ZREM", pq.delayed, id) end
+    return
+  end
   if flags.fpof then return fail_parent(pq, parent_key, id, child_key, now) end
   if flags.cpof then
     call("HSET", parent_key .. ":failed", child_key, reason)
