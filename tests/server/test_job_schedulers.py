@@ -298,8 +298,57 @@ async def test_a_schedule_keeps_its_time_from_one_that_is_called_like_its_run(qu
         await queue.job_schedulers.upsert(f"x:{START + 3_600_000}", ScheduleRule(every="1h"))
     assert caught.value.option == "scheduler_id"
     assert [scheduler.id for scheduler in await queue.job_schedulers.list()] == ["x"]
-    for harmless in ("x:20261128", f"x:{START - 1}", "x:123456789012345678", "x:y:1700000000000", f"y:{START + 3_600_000}"):
+    with pytest.raises(InvalidOptionError):
+        await queue.job_schedulers.upsert(f"x:{START + 3_600_000}:logs", ScheduleRule(every="1h"))
+    near = f"x:{START + 3_600_000}:report"
+    for harmless in ("x:20261128", f"x:{START - 1}", "x:123456789012345678", "x:y:1700000000000", f"y:{START + 3_600_000}", near):
         await queue.job_schedulers.upsert(harmless, ScheduleRule(every="1h"))
     for _ in range(2):
         assert len([job for job in await run_due(queue) if job.name == "x"]) == 1
         clock.advance("1h")
+
+
+async def test_a_schedule_that_was_there_before_the_one_whose_run_it_is_called_like_can_be_changed_paused_and_resumed(
+    queue: Queue, clock: FakeClock
+) -> None:
+    taken = START + 120_000
+    schedulers, name = queue.job_schedulers, f"x:{taken}"
+    await schedulers.upsert(name, ScheduleRule(every="1h"))
+    await schedulers.upsert("x", ScheduleRule(every="1m"))
+    await schedulers.upsert(name, ScheduleRule(every="2h"))
+    assert (await schedulers.get(name)).every_ms == 7_200_000
+    await schedulers.pause(name)
+    assert await schedulers.resume(name) is not None
+    assert (await schedulers.get(name)).every_ms == 7_200_000
+    ran: list[str] = []
+    for _ in range(4):
+        ran += [job.id for job in await run_due(queue) if job.name == "x"]
+        clock.advance("1m")
+    assert ran == [f"repeat:x:{START + minute * 60_000}" for minute in (0, 1, 3)]
+
+
+async def test_a_paused_schedule_does_not_take_the_place_of_the_run_that_is_called_like_it(queue: Queue) -> None:
+    schedulers, name = queue.job_schedulers, f"x:{START + 60_000}"
+    await schedulers.upsert(name, ScheduleRule(every="1h"))
+    await schedulers.pause(name)
+    run = await schedulers.upsert("x", ScheduleRule(every="1m", start=datetime.fromtimestamp(START / 1_000 + 60, UTC)))
+    assert run.id == f"repeat:{name}"
+    with pytest.raises(InvalidOptionError):
+        await schedulers.resume(name)
+    assert await schedulers.is_paused(name)
+    assert await queue.find_state(run.id) == "delayed"
+
+
+@pytest.mark.parametrize("rule", [ScheduleRule(every="1m", offset="20s"), ScheduleRule(pattern="20 * * * * *")], ids=["every", "pattern"])
+async def test_a_schedule_that_ends_since_others_stand_where_it_would_go_on_says_so(
+    queue: Queue, clock: FakeClock, caplog: pytest.LogCaptureFixture, rule: ScheduleRule
+) -> None:
+    later = datetime.fromtimestamp(START / 1_000 + 86_400, UTC)
+    for minute in range(2, 40):
+        await queue.job_schedulers.upsert(f"x:{START + minute * 60_000}", ScheduleRule(every="1h", start=later))
+    await queue.job_schedulers.upsert("x", rule)
+    clock.advance("1m")
+    assert [job.name for job in await run_due(queue)] == ["x"]
+    [record] = [record for record in caplog.records if "a schedule ends" in record.getMessage()]
+    assert "schedule=x" in record.getMessage()
+    assert await queue.job_schedulers.find("x") is not None

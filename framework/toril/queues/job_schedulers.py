@@ -6,7 +6,7 @@ it, so a crash doesn't end a schedule; the server adds it once, however many try
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -19,6 +19,7 @@ from toril.queues.option_checks import check_text
 from toril.queues.option_values import encode_job_options, moment, stored_options
 from toril.queues.options import NO_OPTIONS, JobOptions, check_job_options
 from toril.telemetry.hooks import HOOKS
+from toril.telemetry.logs import get_logger
 from toril.wire.codec import from_json, from_json_or, to_json
 from toril.wire.jobs import NewJob
 from toril.wire.reads import number_or
@@ -28,6 +29,8 @@ from toril.wire.scheduler_commands import NAME_TAKEN, Iteration, SchedulerComman
 if TYPE_CHECKING:
     from toril.queues.job import Job
     from toril.queues.queue import Queue
+
+log = get_logger(__name__)
 
 _OURS: Final = frozenset({"repeatJobKey", "jobId", "delay", "timestamp", "repeat", "prevMillis", "expiresIn", "expiresAt", "de"})
 """What an iteration's options hold besides the template's. (They don't expire: the queue's default for that isn't meant for them.)"""
@@ -157,7 +160,8 @@ class JobSchedulers:
 
         Raises:
             InvalidOptionError: of the options, or an end that has passed, or comes before the first run of a pattern; or the id is that of
-                another scheduler, a colon, and a time to come in ms, so that it would get the name of that one's run at that time.
+                another scheduler, a colon, and a time to come in ms, so that it would get the name of that one's run at that time, and
+                wasn't there before that one.
             SchedulerBusyError: a job stands where the next iteration belongs.
         """
         check_job_options("options", options)
@@ -223,18 +227,16 @@ class JobSchedulers:
             template["priority"] = _whole(template, "priority") or 0
         rest = {key: value for key, value in repeat.items() if key != "count"}
         commands, iteration = await self._commands(), Iteration(scheduler_id, template, rest)
-        if not repeat.get("pattern"):
-            next_ms = -_next_slot_ms(job.id, _whole(repeat, "every") or 0, now_ms)
-            return await commands.next_iteration(now_ms, scheduler_id, job.id, next_ms, count, iteration) or None
-        cron = Cron(str(repeat["pattern"]), str(repeat.get("tz") or "UTC"))
-        next_ms = max(now_ms, _whole(options, "prevMillis") or 0, _whole(repeat, "startDate") or 0)
-        for _ in range(_MOST_TAKEN):
-            next_ms = cron.next_ms(next_ms)
+        for next_ms in _next_times_ms(job.id, options, repeat, now_ms):
             if end_ms is not None and next_ms > end_ms:
                 return None
             job_id = await commands.next_iteration(now_ms, scheduler_id, job.id, next_ms, count, iteration)
             if job_id is not None:
                 return job_id or None
+        log.warning(
+            "a schedule ends, since job schedulers stand where its next runs belong", queue=self._queue.name, schedule=scheduler_id,
+            fix=f'remove those that are called "{scheduler_id}:" and a time to come in ms, then upsert "{scheduler_id}" again',
+        )  # fmt: skip
         return None
 
     async def remove(self, scheduler_id: str) -> bool:
@@ -343,6 +345,19 @@ def _whole(values: Mapping[str, Any], name: str) -> int | None:
         return None if value is None else int(float(value))
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidOptionError(name, value, "a number belongs here: upsert the scheduler again") from error
+
+
+def _next_times_ms(job_id: str, options: Mapping[str, Any], repeat: Mapping[str, Any], now_ms: int) -> Iterator[int]:
+    """When the next iteration may be, as `next_iteration` takes it: the next times of a pattern, in order; of an interval, whose slots the
+    server counts, only one, below 0."""
+    if not repeat.get("pattern"):
+        yield -_next_slot_ms(job_id, _whole(repeat, "every") or 0, now_ms)
+        return
+    cron = Cron(str(repeat["pattern"]), str(repeat.get("tz") or "UTC"))
+    next_ms = max(now_ms, _whole(options, "prevMillis") or 0, _whole(repeat, "startDate") or 0)
+    for _ in range(_MOST_TAKEN):
+        next_ms = cron.next_ms(next_ms)
+        yield next_ms
 
 
 def _next_slot_ms(iteration_id: str, every_ms: int, now_ms: int) -> int:

@@ -109,7 +109,7 @@ class SchedulerCommands:
         self, now_ms: int, scheduler_id: str, job_id: str, next_ms: int, count: int, iteration: Iteration
     ) -> str | None:
         """Add the iteration that follows the one that was claimed; its id, or "" if another worker did it, or nothing follows; None: at
-        `next_ms` it can't run."""
+        `next_ms` it can't run, nor, for an interval, at the times that follow."""
         head, quoted_id, rest = iteration.texts
         reply: bytes | int = await self._commands.run(
             scripts.load("next_iteration"), self._bases, now_ms, scheduler_id, job_id, next_ms, count, iteration.priority,

@@ -14,7 +14,8 @@ ARGV[7]   head of their options, JSON up to before the first of ours
 ARGV[8]   scheduler's id as JSON text, without quotes
 ARGV[9]   what follows the count in `repeat`
 ARGV[10]  LIFO: 1 or 0
-Returns   id of the next iteration, or "" if it isn't for this job to make one, or 1: at the pattern's next time there can be none
+Returns   id of the next iteration, or "" if it isn't for this job to make one, or 1: at the pattern's next time, or the next
+          32 of an interval, there can be none
 ]]
 -- include schedule
 
@@ -31,9 +32,10 @@ if told < 0 and not record[3] then return "" end -- somebody took the record awa
 if every then due = next_slot(now, every, setting(record[4]) or 0, current) end
 if due <= 0 then return "" end
 -- Where the record of a scheduler like "x:1700000000000" stands, which somebody else has made, this one has no run, and goes on behind it.
-for _ = 1, 32 do
-  if not holds_record(q, scheduler, due) then break end
-  if not every then return 1 end
+local taken = 0
+while holds_record(q, scheduler, due) do
+  taken = taken + 1
+  if not every or taken > 32 then return 1 end
   due = due + every
 end
 local id = iteration_id(scheduler, due)

@@ -27,10 +27,12 @@ local now, scheduler, every = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local q = open_queue(KEYS[1])
 local record_key, all = q.base .. "repeat:" .. scheduler, q.base .. "repeat"
 local start_date, given_offset = tonumber(ARGV[5]), tonumber(ARGV[6])
-if namesake(q, scheduler, now) or call("HEXISTS", record_key, "rjk") == 1 then return -15 end
+local previous = tonumber(call("ZSCORE", all, scheduler) or nil)
+-- One that is there already, running or paused, was there before the other one, which goes on behind that time.
+local is_new = not previous and redis.pcall("HEXISTS", KEYS[2] .. "paused-schedulers", scheduler) ~= 1
+if is_new and namesake(q, scheduler, now) or call("HEXISTS", record_key, "rjk") == 1 then return -15 end
 max_events(q)
 
-local previous = tonumber(call("ZSCORE", all, scheduler) or nil)
 local kept = call("HMGET", record_key, "ic", "every", "offset")
 local is_same_interval = every > 0 and interval_of(kept[2]) == every
 

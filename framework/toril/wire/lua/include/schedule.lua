@@ -6,10 +6,13 @@ local function iteration_id(scheduler, due)
   return "repeat:" .. scheduler .. ":" .. string.format("%.0f", due)
 end
 
+local KEYS_OF_A_JOB = { logs = true, lock = true, dependencies = true, processed = true, failed = true, unsuccessful = true }
+
 -- The scheduler whose run at some time from now on would have the key of this one's record, or a key that belongs to such a run:
 -- "x" of "x:1700000000000" and "x:1700000000000:logs". Nil: there is none.
 local function namesake(q, scheduler, now)
-  local other, due = string.match(string.gsub(scheduler, ":%l+$", ""), "^(.*):(%d+)$")
+  local run, key = string.match(scheduler, "^(.*):(%l+)$")
+  local other, due = string.match(KEYS_OF_A_JOB[key] and run or scheduler, "^(.*):(%d+)$")
   due = tonumber(due)
   if due and due >= now and due < 2199023255552 and call("ZSCORE", q.base .. "repeat", other) then return other end
 end
