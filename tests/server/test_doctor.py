@@ -200,7 +200,10 @@ async def test_a_global_concurrency_that_holds_jobs_back_is_told(queue: Queue, l
 
 
 async def test_jobs_without_a_worker_are_told(queue: Queue, later: Queue) -> None:
+    await queue.add("reminder", delay="30m")
     only(await workers.check_workers(queue, await standstill.read_waiting(queue), NOBODY), OK, "nothing to do")
+    waiting = await standstill.read_waiting(later)
+    only(await workers.check_workers(later, waiting, NOBODY), ERROR, "no worker", "the time of delayed jobs has come")
     await queue.add("welcome")
     waiting = await standstill.read_waiting(later)
     only(await workers.check_workers(later, waiting, NOBODY), ERROR, "no worker", "1 job waits, the oldest for 1h")

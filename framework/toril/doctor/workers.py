@@ -23,11 +23,13 @@ async def check_workers(queue: Queue[Any, Any], waiting: Waiting, workforce: Wor
     say, facts = Check("workers", queue.name), waiting.facts | {"workers": count}
     if count:
         return say.ok(f"{count} worker{'s' * (count != 1)} connected", **facts)
-    if not waiting.active and (not waiting.count or waiting.are_letters):
+    is_due = bool(await queue.commands.list_due(queue.clock.now_ms(), 1))  # they stay delayed until a worker lets them wait
+    if not waiting.active and not is_due and (not waiting.count or waiting.are_letters):
         return say.ok(f"no worker, and {'none is needed for dead letters' if waiting.are_letters else 'nothing to do'}", **facts)
     gone = f"; {jobs_word(waiting.active)} active, whose worker is gone" if waiting.active else ""
+    due = "; the time of delayed jobs has come" if is_due else ""
     fix = f"start one: toril worker app.main:AppModule --queues {queue.name}. If one should run: look at its log, and at its --queues"
-    return say.error(f"no worker is connected; {waiting}{gone}", fix, **facts)
+    return say.error(f"no worker is connected; {waiting}{due}{gone}", fix, **facts)
 
 
 async def check_handlers(queue: Queue[Any, Any], workforce: Workforce) -> list[Finding]:
