@@ -58,9 +58,9 @@ async def test_draining_and_cleaning_leave_the_next_run_of_a_schedule_wherever_i
 
 
 async def test_a_queue_is_obliterated_although_the_last_reply_is_lost(queue: Queue, bench: Bench, proxy: Proxy) -> None:
-    await queue.add_many([queue.job("n") for _ in range(PAGE + 10)])
+    await queue.add_many([queue.job("n") for _ in range(3)])
     await bench.raw("SET", bench.keys.own + "noted", 1)
-    proxy.decide = nth(2, is_script("obliterate"), Cut.AFTER)
+    proxy.decide = nth(1, is_script("obliterate"), Cut.AFTER)
     async with Queue("q", prefix=bench.prefix, url=proxy.url) as behind:
         await behind.obliterate()
     assert proxy.cuts == 1
