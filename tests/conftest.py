@@ -85,9 +85,20 @@ def _logging_as_it_was() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def toril_server_url(toril_server_url: str) -> str:
     """The plugin's server, which knows all scripts: a test that cuts the reply of one must not cut the answer that it is unknown."""
-    for name in SCRIPTS:
-        ask(toril_server_url, "SCRIPT", "LOAD", load(name).text)
+    _load_all_scripts(toril_server_url)
     return toril_server_url
+
+
+@pytest.fixture
+def all_scripts_again(toril_server_url: str) -> Iterator[None]:
+    """For a test that lets the server forget its scripts: those that come after it count on them."""
+    yield
+    _load_all_scripts(toril_server_url)
+
+
+def _load_all_scripts(url: str) -> None:
+    for name in SCRIPTS:
+        ask(url, "SCRIPT", "LOAD", load(name).text)
 
 
 @pytest.fixture

@@ -155,6 +155,7 @@ async def test_closing_the_queue_answers_those_that_are_gathered(server: Server,
     assert [one.name for one in await Queue("q", prefix=prefix, server=server).get_jobs()] == ["first"]
 
 
+@pytest.mark.usefixtures("all_scripts_again")
 async def test_a_server_that_has_lost_the_script_adds_each_once(server: Server, prefix: str) -> None:
     async with Queue("q", prefix=prefix, server=server) as queue:
         await queue.add("first")

@@ -383,6 +383,7 @@ async def test_a_connection_keeps_its_name_when_it_connects_anew(server: Server,
 # ── scripts ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.usefixtures("all_scripts_again")
 async def test_a_script_that_the_server_does_not_know_is_sent_to_it(server: Server, proxy: Proxy) -> None:
     text = f"#!lua flags=no-writes\nreturn ARGV[1] .. '{secrets.token_hex(8)}'"
     unknown = Script("unknown", text, hashlib.sha1(text.encode()).hexdigest(), 0)
