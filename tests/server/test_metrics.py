@@ -227,11 +227,22 @@ def test_a_histogram_puts_each_value_into_its_range_whenever_it_folds() -> None:
     assert total == pytest.approx(sum(value for value in values if value > 0))
 
 
+@pytest.fixture
+def often_switched() -> Iterator[None]:
+    """Threads take turns after 10 us, not after 5 ms."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("often_switched")
 def test_no_value_is_lost_or_doubled_where_one_thread_adds_and_others_read() -> None:
-    histogram, all_are_added = Histogram(JOB_BOUNDS_S), threading.Event()
+    histogram, all_read, all_are_added = Histogram(JOB_BOUNDS_S), threading.Barrier(3), threading.Event()
 
     def read() -> list[int]:
         seen: list[int] = []
+        all_read.wait(timeout=20)
         while not all_are_added.is_set():
             seen.append(sum(histogram.read()[0]))
         return [*seen, sum(histogram.read()[0])]
@@ -239,14 +250,33 @@ def test_no_value_is_lost_or_doubled_where_one_thread_adds_and_others_read() -> 
     with ThreadPoolExecutor(2) as threads:
         readers = [threads.submit(read) for _ in range(2)]
         try:
-            for number in range(100_000):
+            all_read.wait(timeout=20)
+            for number in range(300_000):
                 histogram.add(number / 1_000)
         finally:
             all_are_added.set()  # whatever is wrong, the threads end
     for reader in readers:
         seen = reader.result()
         assert seen == sorted(seen)
-        assert seen[-1] == 100_000
+        assert seen[-1] == 300_000
+
+
+def test_what_comes_while_others_are_sorted_is_counted_the_next_time() -> None:
+    histogram, came = Histogram(JOB_BOUNDS_S), list[float]()
+
+    class Interrupting(float):
+        """Compared, it lets another value come, as another thread may at any time."""
+
+        def __lt__(self, other: float, /) -> bool:
+            came.append(0.5)
+            histogram.add(0.5)
+            return super().__lt__(other)
+
+    for number in (3, 2, 1):
+        histogram.add(Interrupting(number))
+    assert sum(histogram.read()[0]) == 3
+    assert came
+    assert sum(histogram.read()[0]) == 3 + len(came)
 
 
 async def test_what_is_counted_is_folded_while_nobody_asks(queue: Queue, registry: CollectorRegistry) -> None:
