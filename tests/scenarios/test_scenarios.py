@@ -134,7 +134,10 @@ async def test_evicting_server(place: Stage, cli: Cli) -> None:
     found = await causes(cli)
     assert found["eviction"]["severity"] == "warning"  # it doesn't any more; what is gone is gone
     assert "memory" not in found
-    assert found["keys"]["fix"] == "toril queue orphans emails shows them, and with --remove it removes them"
+    assert "keys" in found  # maybe the queue's settings are among what is gone: then the next job makes them anew, as the doctor says
+    await cli("job", "add", "emails", "welcome", '{"to": "z@example.com"}', "--new-queue")
+    fix = (await causes(cli))["keys"]["fix"]
+    assert fix == "toril queue orphans emails shows them, and with --remove it removes them"
     lost = (await cli("queue", "orphans", "emails", "--json")).document["found"]
     assert (await cli("queue", "orphans", "emails", "--remove", "--yes", "--json")).document["removed"] == lost > 0
     assert "keys" not in await causes(cli)

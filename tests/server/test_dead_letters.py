@@ -249,7 +249,7 @@ def read_at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 async def test_many_letters_are_replayed_page_by_page(emails: Queue, letters: Queue, read_at_once: list[int]) -> None:
     await emails.add_many([emails.job(f"mail-{number}") for number in range(250)])
-    await run(emails)
+    await run(emails, options=WorkerOptions(concurrency=1))  # so that the letters come in the jobs' order
     await letters.add("no letter")
     read_at_once.clear()
     replayed = await letters.dead_letters.replay_all(limit=120)

@@ -566,3 +566,11 @@ async def test_the_documented_permissions_are_enough_for_the_command(own: OwnSer
     document = await cli.json("doctor", code=1)
     assert [one["check"] for one in document["findings"] if one["severity"] in ("error", "warning")] == ["workers"]
     assert document["server"] == own.url.replace("//", "//limited:***@")
+
+
+async def test_jobs_of_a_queue_without_settings_are_told_where_no_queue_is_seen_at_all(queue: Queue, server: Server, prefix: str) -> None:
+    await queue.add("a")
+    for name in ("meta", "id", "events", "wait", "marker"):  # an evicting server takes what it likes
+        await raw(queue, "DEL", f"{queue.keys.base}{name}")
+    found = [one async for one in examine(server, prefix, [], SystemClock(), are_all=True) if one.check == "keys"]
+    only(found, WARNING, "(`meta`) are gone", "emails")

@@ -49,7 +49,8 @@ async def examine(
             yield finding
     for finding in await server.check_permissions(at, QueueKeys(prefix, "any")):
         yield finding
-    by_prefix: defaultdict[str, list[Queue[Any, Any]]] = defaultdict(list)
+    # The prefix counts also without queues: what is left of them may have lost its settings.
+    by_prefix = defaultdict[str, list[Queue[Any, Any]]](list, {prefix: []} if are_all else {})
     for queue in queues:
         by_prefix[queue.prefix].append(queue)
     looks = all_keys or _keys_in(facts) <= MOST_KEYS

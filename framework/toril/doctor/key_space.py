@@ -47,11 +47,11 @@ async def check_keys(server: Server, prefix: str, queues: Sequence[Queue[Any, An
             name, _, rest = id_text(key[start:]).partition(":")
             if name in by_name and rest and rest not in QUEUE_KINDS:
                 _sort_in(keys[name], rest)
-            elif are_all and name not in by_name and rest in QUEUE_KINDS:
+            elif are_all and name not in by_name and (rest in QUEUE_KINDS or rest.isdecimal()):
                 nobodys[name] += 1
     findings = [finding for name, found in sorted(keys.items()) for finding in await _check(by_name[name], found)]
     if nobodys:
-        text = f"lists of queues whose settings (`meta`) are gone, so that nobody sees these queues: {listed(sorted(nobodys))}"
+        text = f"lists and jobs of queues whose settings (`meta`) are gone, so that nobody sees these queues: {listed(sorted(nobodys))}"
         fix = "somebody, or an evicting server, has deleted keys. The next job that is added to such a queue makes them anew"
         findings += Check("keys").warning(text, fix, queues=sorted(nobodys))
     return findings
