@@ -40,6 +40,16 @@ _count = itertools.count()
 T = TypeVar("T")
 
 
+def _examples(usual: int) -> settings:
+    return settings(
+        max_examples=int(_EXAMPLES or usual),
+        derandomize=_EXAMPLES is None,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
 @dataclass(frozen=True)
 class Parent:
     """A job that waits for children, in the queue itself or in another one."""
@@ -255,13 +265,7 @@ async def _one_by_one(bench: Bench, plan: Plan, endings: Sequence[Ending]) -> tu
     return codes, claims
 
 
-@settings(
-    max_examples=int(_EXAMPLES or 100),
-    derandomize=_EXAMPLES is None,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@_examples(100)
 @example(plan=_ALL_KINDS)
 @given(plan=_PLANS)
 @pytest.mark.timeout(0)
@@ -305,13 +309,7 @@ _ADDED: Final = st.builds(
 )
 
 
-@settings(
-    max_examples=int(_EXAMPLES or 100),
-    derandomize=_EXAMPLES is None,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@_examples(100)
 @example(jobs=[(NewJob("a", b"{}", b"{}", T0), "", 5)], taken=[2], alone=False)
 @given(
     jobs=st.lists(st.tuples(_ADDED, st.sampled_from(["", "", "p1", "p2"]), st.sampled_from([1, 1, 3])), min_size=1, max_size=6),
