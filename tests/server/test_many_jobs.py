@@ -198,3 +198,23 @@ async def test_jobs_with_a_damaged_parent_are_left_and_named_and_all_others_are_
     for job_id in refused:
         assert await queue.find_state(job_id) == ("waiting" if operation == "retry_jobs" else None)
     assert operation != "obliterate" or not [key for key in await bench.everything() if key.startswith(("bull:q:", "toril:bull:q:"))]
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+async def test_a_parent_whose_key_is_none_of_a_job_holds_only_a_child_that_it_lists(queue: Queue, bench: Bench, is_listed: bool) -> None:
+    job = await queue.add("n")
+    parent = f"{bench.prefix}-nowhere"  # nobody can tell its queue
+    await bench.raw("HSET", queue.keys.job(job.id), "parentKey", parent, "parent", "{")
+    await bench.raw("HSET", parent, "name", "n")
+    try:
+        if not is_listed:
+            assert await queue.drain() == 1
+            return
+        await bench.raw("SADD", f"{parent}:dependencies", queue.keys.job(job.id))
+        with pytest.raises(DamagedJobsError, match="nowhere is no key of a job"):
+            await queue.drain()
+        assert await queue.get_waiting_count() == 1
+        await bench.raw("DEL", f"{parent}:dependencies")
+        assert await queue.drain() == 1
+    finally:
+        await bench.raw("DEL", parent, f"{parent}:dependencies")

@@ -46,9 +46,12 @@ local function parent_obstacle(q, parent_key, parent_json)
     if problem then return problem end
   end
   local base = place_of_parent(q, parent_key, parent_json)
-  if not base then return parent_key .. " is no key of a job" end
-  local is_open = base == q.base or q.others and q.others[base] -- looked at already
-  local problem = not is_open and damage_of(base) or nil
+  local problem
+  if not base then -- nobody would be told, unless the child stands in its list
+    problem = call("EXISTS", parent_key .. ":dependencies") == 1 and parent_key .. " is no key of a job" or nil
+  elseif base ~= q.base and not (q.others and q.others[base]) then -- those have been looked at
+    problem = damage_of(base)
+  end
   q.sound[place] = not problem
   return problem
 end
