@@ -99,7 +99,7 @@ bench-scaling: $(STAMP) ## one process beside two and four, 8 minutes (ARGS=clus
 bench-telemetry: $(STAMP) ## what metrics and traces cost a job, beside a worker that nobody watches (ARGS=--short)
 	@exec $(BIN)/python -m tests.benchmarks.bench_telemetry $(ARGS)
 
-chaos: $(STAMP) ## a worker killed at each of its commands; made-up orders of all steps, others each time; then 10 minutes of kills and cuts (ARGS='--minutes 2 --seed 7')
+chaos: $(STAMP) ## a worker killed at each of its commands; then 10 minutes of kills and cuts (ARGS='--minutes 2 --seed 7')
 	@TORIL_FAULT_POINTS=all $(BIN)/python -m pytest -q -n 0 tests/chaos/test_fault_points.py
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
 

@@ -61,6 +61,10 @@ NOT_TRIED: Final = {
         "Changing a scheduler of a paused queue replaces its waiting iteration. Node looks for that in the list `paused` of old versions, "
         "so the old one stays beside the new one."
     ),
+    "upsert over a run": (
+        "Changing a scheduler leaves a run alone that was promoted, or began at once, and whose time is the pattern's next one still: "
+        "the next run comes at a later time. Node writes it over that run, which then is active, say, and delayed."
+    ),
     "parents with colons": (
         "A parent whose id has colons (`a:b:c`, or a scheduler's run) goes on when its last child is removed. Node can't read such a key, "
         "and lets it wait for ever."

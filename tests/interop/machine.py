@@ -72,6 +72,13 @@ class Machine(RuleBasedStateMachine):
     def waiting_iterations(self, queue: str) -> list[str]:
         return [job for job in self.ids(queue, ("wait", "prioritized")) if job.startswith("repeat:")]
 
+    def early_runs(self, queue: str, scheduler: str) -> list[str]:
+        """Those of a scheduler whose time is now or to come, but for the pending one."""
+        scores = dict(self.world.keys.get(f"bull:{queue}:repeat", {"value": []})["value"])
+        start, pending = f"repeat:{scheduler}:", int(float(scores.get(scheduler, 0)))
+        runs = [(job, int(job.removeprefix(start))) for job in self.ids(queue, STATES) if job.startswith(start)]
+        return [job for job, due in runs if due >= self.now and due != pending]
+
     def job_in(self, queue: str, states: Sequence[str], n: int, stray: str) -> str | None:
         if stray == "nobody":
             return "nobody"

@@ -154,6 +154,8 @@ class QueueRules(Machine):
     def upsert_scheduler(self, queue: str, scheduler: str, repeat: dict[str, Any], template: dict[str, Any]) -> None:
         if self.is_paused(queue) and self.waiting_iterations(queue):
             return  # NOT_TRIED
+        if "pattern" in repeat and self.early_runs(queue, scheduler):
+            return  # NOT_TRIED
         self.step("upsert_scheduler", queue=queue, scheduler=scheduler, repeat=self.dated(repeat), template=template)
 
     @rule(queue=QUEUES, repeat=BAD_REPEATS)

@@ -4,7 +4,7 @@ Hypothesis makes up a queue (all kinds of jobs, parents in their own or another 
 turn on it. The queue is built twice; one copy gets the turn, the other one the same steps as turns with a single step each.
 `drained` is the exception that the rule makes: a batch tells it once, at its end.
 
-Examples are the same in every run. `make chaos` and `TORIL_EXAMPLES=2000` look at other and more ones; a failure prints how to repeat it.
+Examples are the same in every run. `TORIL_EXAMPLES=2000` looks at other and more ones; a failure prints how to repeat it.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ reply, late, sent again), workers that are dropped between two commands, sweeps,
 After each step the whole key space is read: the invariants I1 to I17 hold, and the jobs are those from before and those that the
 step may have added or taken away. At the end of each run healthy workers bring every job to its end.
 
-`make chaos` and `TORIL_EXAMPLES=5000` look at other and more runs; a failure is shrunk, and prints the steps and how to repeat them.
+`TORIL_EXAMPLES=5000` looks at other and more runs; a failure is shrunk, and prints the steps and how to repeat them.
 """
 
 from __future__ import annotations

@@ -200,6 +200,33 @@ async def test_an_iteration_whose_rule_holds_no_number_where_one_belongs_runs_al
     assert await job.get_state() == "completed"
 
 
+@pytest.mark.parametrize("is_running", [True, False])
+async def test_a_run_that_was_promoted_stays_what_it_is_when_its_scheduler_is_changed(queue: Queue, is_running: bool) -> None:
+    """Its time is the pattern's next one still, where BullMQ writes the new run over it."""
+    rule = ScheduleRule(pattern="*/20 * * * * *")
+    first = await queue.job_schedulers.upsert("beat", rule)
+    await first.promote()
+    seen: list[Job] = []
+
+    async def handle(job: Job) -> None:
+        if is_running:
+            seen.append(await queue.job_schedulers.upsert("beat", rule, data={"new": True}))
+            assert await job.get_state() == "active"
+
+    async with Worker(queue, handle) as worker:
+        await worker.wait_until_idle()
+    if not is_running:
+        seen.append(await queue.job_schedulers.upsert("beat", rule, data={"new": True}))
+    assert await first.get_state() == "completed"
+    [after] = seen
+    assert (after.data, await after.get_state(), int(after.id.split(":")[-1])) == (
+        {"new": True},
+        "delayed",
+        int(first.id.split(":")[-1]) + 20_000,
+    )
+    assert [job.id for job in await queue.get_delayed()] == [after.id]
+
+
 async def test_a_pattern_does_not_run_after_its_end(queue: Queue, clock: FakeClock) -> None:
     end = datetime.fromtimestamp(START / 1_000, UTC) + timedelta(seconds=90)
     await queue.job_schedulers.upsert("beat", ScheduleRule(pattern="* * * * *", end=end))
@@ -229,8 +256,8 @@ async def test_an_offset_stays_only_as_long_as_the_rule_that_it_came_from(queue:
     assert await offset_after(ScheduleRule(pattern="* * * * *")) == 0
 
 
-async def test_a_run_that_stands_in_two_states_is_taken_out_of_the_first_one(queue: Queue, clock: FakeClock) -> None:
-    """It stands so after a pattern began at once a second time in the same ms; BullMQ takes it out of one, too."""
+async def test_a_run_that_stands_in_two_states_is_taken_out_of_the_first_one(queue: Queue, server: Server, clock: FakeClock) -> None:
+    """With BullMQ it stands so after a pattern began at once a second time in the same ms; BullMQ takes it out of one, too."""
     at_once = ScheduleRule(pattern="0 * * * *", immediately=True)
     first = await queue.job_schedulers.upsert("beat", at_once)
 
@@ -239,7 +266,12 @@ async def test_a_run_that_stands_in_two_states_is_taken_out_of_the_first_one(que
 
     async with Worker(queue, handle) as worker:
         await worker.wait_until_idle()
-    assert (await queue.job_schedulers.upsert("beat", at_once, options=JobOptions(priority=2))).id == first.id
+    second = await queue.job_schedulers.upsert("beat", at_once, options=JobOptions(priority=2))
+    assert second.id == f"repeat:beat:{START // 3_600_000 * 3_600_000 + 3_600_000}"  # ours leaves the first one alone
+    await server.commands.call("ZREM", queue.keys.state("delayed"), second.id)
+    await server.commands.call("DEL", queue.keys.job(second.id))
+    await server.commands.call("ZADD", queue.keys.schedulers, START, "beat")  # as BullMQ would leave it
+    await server.commands.call("ZADD", queue.keys.state("prioritized"), 2 << 32, first.id)
     again = await queue.job_schedulers.upsert("beat", ScheduleRule(pattern="30 * * * *"))
     assert await queue.get_job_counts("delayed", "prioritized") == {"delayed": 1, "prioritized": 1}
     assert [job.id for job in await queue.get_delayed()] == [again.id]

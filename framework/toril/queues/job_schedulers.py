@@ -24,7 +24,7 @@ from toril.wire.codec import from_json, from_json_or, to_json
 from toril.wire.jobs import NewJob
 from toril.wire.reads import number_or
 from toril.wire.refusals import Argument
-from toril.wire.scheduler_commands import NAME_TAKEN, Iteration, SchedulerCommands, SchedulerUpsert
+from toril.wire.scheduler_commands import LATER, NAME_TAKEN, Iteration, SchedulerCommands, SchedulerUpsert
 
 if TYPE_CHECKING:
     from toril.queues.job import Job
@@ -162,7 +162,7 @@ class JobSchedulers:
             InvalidOptionError: of the options, or an end that has passed, or comes before the first run of a pattern; or the id is that of
                 another scheduler, a colon, and a time to come in ms, so that it would get the name of that one's run at that time, and
                 wasn't there before that one.
-            SchedulerBusyError: a job stands where the next iteration belongs.
+            SchedulerBusyError: a job stands where the next iteration belongs, and none is pending yet.
         """
         check_job_options("options", options)
         if not isinstance(rule, ScheduleRule):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
@@ -202,6 +202,10 @@ class JobSchedulers:
         )  # fmt: skip
         commands = await self._commands()
         made = await commands.upsert_scheduler(now_ms, upsert)
+        for next_ms in _times_after(first_ms, rule.pattern, rule.tz):
+            if made != LATER or (rule.end_ms is not None and next_ms > rule.end_ms):
+                break
+            made = await commands.upsert_scheduler(now_ms, replace(upsert, next_ms=next_ms))
         if made == NAME_TAKEN:
             fix = f'its record would have the name of a run of another scheduler: call it for example "{scheduler_id.replace(":", "-")}"'
             raise InvalidOptionError("scheduler_id", scheduler_id, fix)
@@ -353,11 +357,18 @@ def _next_times_ms(job_id: str, options: Mapping[str, Any], repeat: Mapping[str,
     if not repeat.get("pattern"):
         yield -_next_slot_ms(job_id, _whole(repeat, "every") or 0, now_ms)
         return
-    cron = Cron(str(repeat["pattern"]), str(repeat.get("tz") or "UTC"))
-    next_ms = max(now_ms, _whole(options, "prevMillis") or 0, _whole(repeat, "startDate") or 0)
+    after_ms = max(now_ms, _whole(options, "prevMillis") or 0, _whole(repeat, "startDate") or 0)
+    yield from _times_after(after_ms, str(repeat["pattern"]), str(repeat.get("tz") or "UTC"))
+
+
+def _times_after(after_ms: int, pattern: str | None, tz: str | None) -> Iterator[int]:
+    """The next times of a pattern, in order, as many as are tried; none without one."""
+    if pattern is None:
+        return
+    cron = Cron(pattern, tz or "UTC")
     for _ in range(_MOST_TAKEN):
-        next_ms = cron.next_ms(next_ms)
-        yield next_ms
+        after_ms = cron.next_ms(after_ms)
+        yield after_ms
 
 
 def _next_slot_ms(iteration_id: str, every_ms: int, now_ms: int) -> int:

@@ -18,6 +18,8 @@ from toril.wire.reads import number_or
 from toril.wire.refusals import Argument
 
 NAME_TAKEN: Final = -15
+LATER: Final = -16
+"""What `upsert_scheduler` answers instead; the script tells more of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ class SchedulerCommands:
 
     async def upsert_scheduler(self, now_ms: int, scheduler: SchedulerUpsert) -> tuple[str, int] | int:
         """Make or change a scheduler; the id of its next iteration and the delay of that, or -10 or -11 if its slots are taken,
-        `NAME_TAKEN` if its record would have the name of another one's run."""
+        `NAME_TAKEN` if its record would have the name of another one's run, `LATER` if its pattern's next time is taken, and another may
+        not be."""
         head, quoted_id, rest = scheduler.iteration.texts
         fields: list[Argument] = []
         for name, value in scheduler.record.items():

@@ -40,7 +40,7 @@ for _, id in ipairs(suspects) do
     cancelled[#cancelled + 1] = id -- its worker died before it could obey
   elseif call("LREM", q.active, 1, id) == 0 then
     -- it has ended
-  elseif call("TYPE", key).ok ~= "hash" then
+  elseif not field(key, "name") then
     if string.sub(id, 1, 2) ~= "0:" then dropped[#dropped + 1] = id end -- those are marks of old versions
   else
     local count = count_up(key, "stc")

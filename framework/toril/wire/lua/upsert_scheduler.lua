@@ -19,7 +19,8 @@ ARGV[12]  what follows the count in `repeat`
 ARGV[13]  LIFO: 1 or 0
 ARGV[14]  pairs for the record: field, value
 Returns   {id of the iteration, its delay in ms}, or -10 or -11 if the next slots are taken, -15 if its record would have the name of
-          another scheduler's run
+          another scheduler's run, -16 if a job that runs or has ended stands at the pattern's next time and an iteration is pending:
+          nothing was done, and a later time may be free
 ]]
 -- include schedule
 
@@ -36,15 +37,26 @@ max_events(q)
 local kept = call("HMGET", record_key, "ic", "every", "offset")
 local is_same_interval = every > 0 and interval_of(kept[2]) == every
 
--- The pending iteration makes way; one that runs or has ended stays. Whether there was one.
+-- Where the pending iteration stands, and how it is taken out of there; nil where there is none: one that runs or has ended stays.
+local function find_pending()
+  local id = previous and iteration_id(scheduler, previous)
+  if not id or call("EXISTS", q.base .. id) == 0 then return end
+  if call("ZSCORE", q.delayed, id) then return id, "ZREM", q.delayed, id end
+  if call("ZSCORE", q.prioritized, id) then return id, "ZREM", q.prioritized, id end
+  if call("LPOS", q.wait, id) then return id, "LREM", q.wait, 1, id end
+end
+
+-- BullMQ would write the new iteration over that job, which would be active, say, and delayed.
+if every == 0 and tonumber(ARGV[4]) ~= previous and call("EXISTS", q.base .. iteration_id(scheduler, tonumber(ARGV[4]))) == 1 then
+  return find_pending() and -16 or -10
+end
+
+-- The pending iteration makes way. Whether there was one.
 local function replace_pending()
-  if not previous then return false end
-  local id = iteration_id(scheduler, previous)
-  local key = q.base .. id
-  if call("EXISTS", key) == 0 then return false end
-  local was_there = call("ZREM", q.delayed, id) == 1 or call("ZREM", q.prioritized, id) == 1 or call("LREM", q.wait, 1, id) == 1
-  if not was_there then return false end
-  drop_keys(key)
+  local id, command, key, first, second = find_pending()
+  if not id then return false end
+  if second then call(command, key, first, second) else call(command, key, first) end
+  drop_keys(q.base .. id)
   return true
 end
 
@@ -68,10 +80,7 @@ end
 
 local steps = 0
 while call("EXISTS", q.base .. iteration_id(scheduler, due)) == 1 do
-  if every == 0 then
-    if replaced then break end
-    return -10
-  end
+  if every == 0 then return -10 end
   steps = steps + 1
   if steps > 32 then return -11 end
   due = due + every
