@@ -265,7 +265,7 @@ async def _one_by_one(bench: Bench, plan: Plan, endings: Sequence[Ending]) -> tu
     return codes, claims
 
 
-@_examples(100)
+@_examples(250)
 @example(plan=_ALL_KINDS)
 @given(plan=_PLANS)
 @pytest.mark.timeout(0)

@@ -420,7 +420,7 @@ def test_all_invariants_hold_and_no_job_is_lost_or_doubled_at_any_step(toril_ser
             run_state_machine_as_test(
                 Steps,
                 settings=settings(
-                    max_examples=int(_EXAMPLES or 40),
+                    max_examples=int(_EXAMPLES or 100),
                     stateful_step_count=80,
                     derandomize=_EXAMPLES is None,
                     deadline=None,
